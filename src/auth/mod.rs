@@ -1,0 +1,32 @@
+//! How a client proves to a PostgreSQL server who it is, without sending what it knows.
+//!
+//! Each exchange is a small machine over message *contents*: bytes in, bytes out, no socket and no
+//! message headers. The engine carries what they produce in SASLInitialResponse, SASLResponse and
+//! PasswordMessage, and hands them what came in the Authentication messages.
+//!
+//! See "Authentication" in the PostgreSQL documentation's chapter *Frontend/Backend Protocol*,
+//! section *Message Flow*, and the section *SASL Authentication*.
+
+pub(crate) mod md5;
+pub(crate) mod scram;
+
+use crate::crypto::SecretBytes;
+use crate::error::{PgError, PgResult};
+
+/// The password, or the error that the server asks for one and there is none.
+pub(crate) fn secret_or_missing(
+    password: Option<SecretBytes>,
+    user: &str,
+) -> PgResult<SecretBytes> {
+    password.ok_or_else(|| {
+        PgError::Auth(format!(
+            "the server asks for a password, and none is configured for user \"{user}\""
+        ))
+    })
+}
+
+impl From<scram::ScramError> for PgError {
+    fn from(error: scram::ScramError) -> Self {
+        Self::Auth(format!("SCRAM-SHA-256: {error}"))
+    }
+}

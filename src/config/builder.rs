@@ -1,0 +1,278 @@
+//! One method to change and one to read each setting of [`PgConfig`].
+
+use std::time::Duration;
+
+use super::{ConnectTimeout, PgConfig, ProtocolVersion};
+use crate::crypto::SecretString;
+
+/// Changing settings.
+impl PgConfig {
+    /// Sets the [`host`](field@Self::host).
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// assert_eq!(config.host("10.0.0.7").target(), "10.0.0.7:5432");
+    /// ```
+    #[must_use]
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.host = host.into();
+        self
+    }
+
+    /// Sets the [`port`](field@Self::port).
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// assert_eq!(config.port(5433).target(), "localhost:5433");
+    /// ```
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Sets the [`user`](field@Self::user). The database stays what it is.
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// assert_eq!(config.user("bob").user, "bob");
+    /// ```
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = user.into();
+        self
+    }
+
+    /// Sets the [`database`](field@Self::database).
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// assert_eq!(config.database("billing").database, "billing");
+    /// ```
+    #[must_use]
+    pub fn database(mut self, database: impl Into<String>) -> Self {
+        self.database = database.into();
+        self
+    }
+
+    /// Sets the password; an empty one means none.
+    ///
+    /// A `String` is taken over without a copy and wiped in the end; a `&str` is copied, and the
+    /// original stays in the caller's care.
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// let config = config.password("s3cret");
+    /// assert!(!format!("{config:?}").contains("s3cret"));
+    /// ```
+    #[must_use]
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        let password = SecretString::from(password.into());
+        self.password = Some(password).filter(|password| !password.as_str().is_empty());
+        self
+    }
+
+    /// Sets the name under which the session appears in `pg_stat_activity` and in the server's log;
+    /// an empty one means none.
+    ///
+    /// The server keeps its first 63 bytes.
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// assert_eq!(config.application_name("till").get_application_name(), Some("till"));
+    /// ```
+    #[must_use]
+    pub fn application_name(mut self, name: impl Into<String>) -> Self {
+        self.application_name = Some(name.into()).filter(|name| !name.is_empty());
+        self
+    }
+
+    /// Sets command-line options for the server's side of the session, such as
+    /// `-c statement_timeout=5s`; an empty text means none.
+    ///
+    /// Blanks separate options, `\ ` is a blank within one, `\\` a backslash.
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// let config = config.options("-c search_path=shop -c geqo=off");
+    /// assert_eq!(config.get_options(), Some("-c search_path=shop -c geqo=off"));
+    /// ```
+    #[must_use]
+    pub fn options(mut self, options: impl Into<String>) -> Self {
+        self.options = Some(options.into()).filter(|options| !options.is_empty());
+        self
+    }
+
+    /// Sets how long a whole connect may take, from the name lookup to the first ReadyForQuery.
+    ///
+    /// `None` means no limit, and so does zero, as in libpq. As long as this is not called,
+    /// [`io_timeout`](Self::io_timeout) is the limit.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// assert_eq!(config.get_connect_timeout(), Some(Duration::from_secs(5)));
+    /// let config = config.connect_timeout(Some(Duration::from_secs(2)));
+    /// assert_eq!(config.get_connect_timeout(), Some(Duration::from_secs(2)));
+    /// assert_eq!(config.connect_timeout(None).get_connect_timeout(), None);
+    /// ```
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.connect_timeout = match timeout {
+            None | Some(Duration::ZERO) => ConnectTimeout::Never,
+            Some(timeout) => ConnectTimeout::After(timeout),
+        };
+        self
+    }
+
+    /// Sets how long one operation may take, over all its phases: a query, an execute, a prepare,
+    /// and the connect too unless it has a [`connect_timeout`](Self::connect_timeout). The default
+    /// is [`DEFAULT_IO_TIMEOUT`](super::DEFAULT_IO_TIMEOUT).
+    ///
+    /// [`Duration::MAX`] means no limit; zero is refused by [`validate`](Self::validate).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// let config = config.io_timeout(Duration::from_millis(300));
+    /// assert_eq!(config.get_io_timeout(), Duration::from_millis(300));
+    /// ```
+    #[must_use]
+    pub fn io_timeout(mut self, timeout: Duration) -> Self {
+        self.io_timeout = timeout;
+        self
+    }
+
+    /// Sets the grace period after a request has timed out: that long its late answer is awaited
+    /// and thrown away, and if it has not come by then the connection is given up as broken. The
+    /// default is five seconds; zero gives it up at once.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// let config = config.drain_timeout(Duration::from_secs(1));
+    /// assert_eq!(config.get_drain_timeout(), Duration::from_secs(1));
+    /// ```
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Sets the size, in bytes, above which a message from the server breaks the connection instead
+    /// of filling the memory: from [`MIN_MESSAGE_SIZE`](Self::MIN_MESSAGE_SIZE) to
+    /// [`MAX_MESSAGE_SIZE`](Self::MAX_MESSAGE_SIZE), which is the default.
+    ///
+    /// A row is one message, so this is also the limit of a row.
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// let config = config.max_message_size(16 << 20);
+    /// assert_eq!(config.get_max_message_size(), 16 << 20);
+    /// assert!(config.max_message_size(100).validate().is_err());
+    /// ```
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.max_message_size = bytes;
+        self
+    }
+
+    /// Sets how many rounds of hashing a server may ask for in a SCRAM login; one that asks for
+    /// more is refused.
+    ///
+    /// The server chooses the number before it has proved who it is, and this side has to compute
+    /// them while everything else on the thread waits: without a limit, a hostile server could keep
+    /// a program busy for half an hour with one login. The default of 100,000 is 24 times
+    /// PostgreSQL's own (`scram_iterations`, 4096) and some tens of milliseconds of work. Raise it
+    /// if your server was set to more.
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// let config = config.max_scram_iterations(600_000);
+    /// assert_eq!(config.get_max_scram_iterations(), 600_000);
+    /// ```
+    #[must_use]
+    pub fn max_scram_iterations(mut self, iterations: u32) -> Self {
+        self.max_scram_iterations = iterations;
+        self
+    }
+
+    /// Sets the newest protocol version to ask for; a server that only knows an older one says so,
+    /// and that one is used.
+    ///
+    /// The default is 3.0, as in libpq 18: some poolers refuse the login when they are asked for
+    /// more.
+    ///
+    /// ```
+    /// # use chopin_pg::ProtocolVersion;
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// assert_eq!(config.get_max_protocol_version(), ProtocolVersion::V3_0);
+    /// let config = config.max_protocol_version(ProtocolVersion::LATEST);
+    /// assert_eq!(config.get_max_protocol_version(), ProtocolVersion::V3_2);
+    /// ```
+    #[must_use]
+    pub fn max_protocol_version(mut self, version: ProtocolVersion) -> Self {
+        self.max_protocol_version = version;
+        self
+    }
+}
+
+/// Reading settings. The methods have the `get_` of [`std::process::Command`], because the plain
+/// names are those of the methods that change them.
+impl PgConfig {
+    /// The password, if there is one.
+    pub(crate) fn secret_password(&self) -> Option<&SecretString> {
+        self.password.as_ref()
+    }
+
+    /// The name of the session, see [`application_name`](Self::application_name).
+    pub fn get_application_name(&self) -> Option<&str> {
+        self.application_name.as_deref()
+    }
+
+    /// The server's command-line options, see [`options`](Self::options).
+    pub fn get_options(&self) -> Option<&str> {
+        self.options.as_deref()
+    }
+
+    /// How long a whole connect may take: [`connect_timeout`](Self::connect_timeout) if it was set,
+    /// else [`io_timeout`](Self::io_timeout). `None` means no limit.
+    pub fn get_connect_timeout(&self) -> Option<Duration> {
+        self.connect_limit().map(|(_, timeout)| timeout)
+    }
+
+    /// The setting that limits a connect, by name for the error, and its value; `None` means no
+    /// limit.
+    pub(crate) fn connect_limit(&self) -> Option<(&'static str, Duration)> {
+        match self.connect_timeout {
+            ConnectTimeout::IoTimeout => Some(("io_timeout", self.io_timeout)),
+            ConnectTimeout::After(timeout) => Some(("connect_timeout", timeout)),
+            ConnectTimeout::Never => None,
+        }
+    }
+
+    /// How long one operation may take, see [`io_timeout`](Self::io_timeout).
+    pub fn get_io_timeout(&self) -> Duration {
+        self.io_timeout
+    }
+
+    /// How long a late answer is awaited, see [`drain_timeout`](Self::drain_timeout).
+    pub fn get_drain_timeout(&self) -> Duration {
+        self.drain_timeout
+    }
+
+    /// The limit of one message in bytes, see [`max_message_size`](Self::max_message_size).
+    pub fn get_max_message_size(&self) -> usize {
+        self.max_message_size
+    }
+
+    /// The limit of SCRAM's rounds, see [`max_scram_iterations`](Self::max_scram_iterations).
+    pub fn get_max_scram_iterations(&self) -> u32 {
+        self.max_scram_iterations
+    }
+
+    /// The version to ask for, see [`max_protocol_version`](Self::max_protocol_version).
+    pub fn get_max_protocol_version(&self) -> ProtocolVersion {
+        self.max_protocol_version
+    }
+}

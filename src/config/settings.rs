@@ -1,0 +1,483 @@
+//! libpq's settings by their keywords, and what this driver makes of them.
+//!
+//! Parsing and meaning are apart, as in libpq: first every value is only stored, and a repeated
+//! keyword replaces the earlier value; then [`Settings::into_config`] checks what is left and fills
+//! in the defaults. This file does not know how a connection string is written.
+//!
+//! Source: PostgreSQL documentation, libpq, "Parameter Key Words".
+
+use std::env;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::{PgConfig, ProtocolVersion};
+use crate::crypto::SecretString;
+use crate::error::{PgError, PgResult};
+
+/// A setting of libpq that this driver has too, under libpq's name and with libpq's meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keyword {
+    Host,
+    Port,
+    User,
+    Password,
+    Dbname,
+    Sslmode,
+    ApplicationName,
+    ConnectTimeout,
+    Options,
+    ClientEncoding,
+    MaxProtocolVersion,
+}
+
+/// In the order in which errors list them.
+const KEYWORDS: [(&str, Keyword); 11] = [
+    ("host", Keyword::Host),
+    ("port", Keyword::Port),
+    ("user", Keyword::User),
+    ("password", Keyword::Password),
+    ("dbname", Keyword::Dbname),
+    ("sslmode", Keyword::Sslmode),
+    ("application_name", Keyword::ApplicationName),
+    ("connect_timeout", Keyword::ConnectTimeout),
+    ("options", Keyword::Options),
+    ("client_encoding", Keyword::ClientEncoding),
+    ("max_protocol_version", Keyword::MaxProtocolVersion),
+];
+
+/// The other settings of libpq 18: good names, which deserve another answer than a misspelt one.
+const NOT_SUPPORTED: [&str; 41] = [
+    "channel_binding",
+    "fallback_application_name",
+    "gssdelegation",
+    "gssencmode",
+    "gsslib",
+    "hostaddr",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "krbsrvname",
+    "load_balance_hosts",
+    "min_protocol_version",
+    "oauth_client_id",
+    "oauth_client_secret",
+    "oauth_issuer",
+    "oauth_scope",
+    "passfile",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "requiressl",
+    "scram_client_key",
+    "scram_server_key",
+    "service",
+    "servicefile",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcert",
+    "sslcertmode",
+    "sslcompression",
+    "sslcrl",
+    "sslcrldir",
+    "sslkey",
+    "sslkeylogfile",
+    "sslnegotiation",
+    "sslpassword",
+    "sslrootcert",
+    "sslsni",
+    "target_session_attrs",
+    "tcp_user_timeout",
+];
+
+impl Keyword {
+    /// The keyword of this name. An error calls an unknown name `shown`.
+    ///
+    /// # Errors
+    ///
+    /// [`PgError::Config`]: libpq knows it but this driver does not, or nobody knows it; the latter
+    /// lists the keywords there are.
+    pub(super) fn from_name(name: &str, shown: &str) -> PgResult<Self> {
+        if let Some((_, keyword)) = KEYWORDS.iter().find(|(known, _)| *known == name) {
+            return Ok(*keyword);
+        }
+        Err(PgError::Config(if NOT_SUPPORTED.contains(&name) {
+            format!("libpq's setting `{name}` is not supported yet")
+        } else {
+            let known = KEYWORDS.map(|(known, _)| known).join(", ");
+            format!("unknown setting {shown}; the known ones are {known}")
+        }))
+    }
+}
+
+/// The values of a connection string, unchecked: the last one of each keyword.
+#[derive(Default)]
+pub(super) struct Settings {
+    host: Option<String>,
+    port: Option<String>,
+    user: Option<String>,
+    password: Option<SecretString>,
+    dbname: Option<String>,
+    sslmode: Option<String>,
+    application_name: Option<String>,
+    connect_timeout: Option<String>,
+    options: Option<String>,
+    client_encoding: Option<String>,
+    max_protocol_version: Option<String>,
+}
+
+impl Settings {
+    /// Stores a value, in place of an earlier one.
+    pub(super) fn set(&mut self, keyword: Keyword, value: String) {
+        let slot = match keyword {
+            Keyword::Password => {
+                self.password = Some(SecretString::from(value));
+                return;
+            }
+            Keyword::Host => &mut self.host,
+            Keyword::Port => &mut self.port,
+            Keyword::User => &mut self.user,
+            Keyword::Dbname => &mut self.dbname,
+            Keyword::Sslmode => &mut self.sslmode,
+            Keyword::ApplicationName => &mut self.application_name,
+            Keyword::ConnectTimeout => &mut self.connect_timeout,
+            Keyword::Options => &mut self.options,
+            Keyword::ClientEncoding => &mut self.client_encoding,
+            Keyword::MaxProtocolVersion => &mut self.max_protocol_version,
+        };
+        *slot = Some(value);
+    }
+
+    /// The configuration that the settings and the defaults amount to.
+    ///
+    /// # Errors
+    ///
+    /// [`PgError::Config`]: a value that its setting does not have, a demand for TLS, several
+    /// hosts, or no user name to be found.
+    pub(super) fn into_config(self) -> PgResult<PgConfig> {
+        self.into_config_for(|variable| env::var_os(variable))
+    }
+
+    /// [`Settings::into_config`] for a program whose environment is `variable`.
+    fn into_config_for(self, variable: impl Fn(&str) -> Option<OsString>) -> PgResult<PgConfig> {
+        if let Some(mode) = &self.sslmode {
+            check_sslmode(mode)?;
+        }
+        if let Some(encoding) = &self.client_encoding {
+            check_client_encoding(encoding)?;
+        }
+        let host = given(self.host).unwrap_or_else(|| PgConfig::DEFAULT_HOST.to_owned());
+        let port = given(self.port).map_or(Ok(PgConfig::DEFAULT_PORT), |port| parse_port(&port))?;
+        let user = given(self.user).map_or_else(|| os_user_name(variable), Ok)?;
+        let database = given(self.dbname).unwrap_or_else(|| user.clone());
+
+        let mut config = PgConfig::new(&host, port, &user, "", &database);
+        config.password = self
+            .password
+            .filter(|password| !password.as_str().is_empty());
+        config.application_name = given(self.application_name);
+        config.options = given(self.options);
+        if let Some(seconds) = self.connect_timeout {
+            config = config.connect_timeout(parse_connect_timeout(&seconds)?);
+        }
+        if let Some(version) = self.max_protocol_version {
+            config.max_protocol_version = parse_protocol_version(&version)?;
+        }
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+/// libpq takes an empty value for none, except where a number or a word of a list is asked for.
+fn given(value: Option<String>) -> Option<String> {
+    value.filter(|value| !value.is_empty())
+}
+
+/// A build without TLS connects in plaintext where libpq would too if the server had no TLS, and
+/// nowhere else.
+fn check_sslmode(mode: &str) -> PgResult<()> {
+    match mode {
+        "disable" | "allow" | "prefer" => Ok(()),
+        "require" | "verify-ca" | "verify-full" => Err(PgError::Config(format!(
+            "sslmode={mode} demands TLS, and this build has no TLS; over a network that you trust, \
+             sslmode=disable connects in plaintext"
+        ))),
+        _ => Err(PgError::Config(format!(
+            "sslmode {mode:?} is none of disable, allow, prefer, require, verify-ca, verify-full"
+        ))),
+    }
+}
+
+/// The driver speaks UTF-8 only. Like the server, this ignores case and everything that is neither
+/// letter nor digit.
+fn check_client_encoding(encoding: &str) -> PgResult<()> {
+    let is_alphanumeric = |c: &char| c.is_ascii_alphanumeric();
+    let name: String = encoding.chars().filter(is_alphanumeric).collect();
+    match name.to_ascii_lowercase().as_str() {
+        "" | "auto" | "utf8" | "unicode" => Ok(()),
+        _ => Err(PgError::Config(format!(
+            "client_encoding {encoding:?} is not possible: text is always UTF8 here, whatever the \
+             encoding of the database"
+        ))),
+    }
+}
+
+/// The text is not part of the error: what stands in place of a port may be the rest of a password
+/// with a plain `/` in it.
+fn parse_port(text: &str) -> PgResult<u16> {
+    match text.trim_ascii().parse() {
+        Ok(port) if port != 0 => Ok(port),
+        _ if text.contains(',') => Err(PgError::Config(super::SEVERAL_HOSTS.to_owned())),
+        _ => Err(PgError::Config(
+            "the port is not a number from 1 to 65535 (in a URL, an IPv6 address stands in \
+             brackets and a `/` in the password is written %2F)"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Whole seconds; zero and negative numbers mean no limit.
+fn parse_connect_timeout(text: &str) -> PgResult<Option<Duration>> {
+    match text.trim_ascii().parse::<i32>() {
+        Ok(seconds) => Ok(u64::try_from(seconds).ok().map(Duration::from_secs)),
+        Err(_) => Err(PgError::Config(format!(
+            "connect_timeout {text:?} is not a whole number of seconds"
+        ))),
+    }
+}
+
+fn parse_protocol_version(text: &str) -> PgResult<ProtocolVersion> {
+    match text {
+        "3.0" => Ok(ProtocolVersion::V3_0),
+        "3.2" => Ok(ProtocolVersion::V3_2),
+        "latest" => Ok(ProtocolVersion::LATEST),
+        _ => Err(PgError::Config(format!(
+            "max_protocol_version {text:?} is none of 3.0, 3.2, latest"
+        ))),
+    }
+}
+
+/// The user's name in the operating system, as a login leaves it in the environment. (libpq asks
+/// the user database instead, which is the same for a user who has logged in.)
+fn os_user_name(variable: impl Fn(&str) -> Option<OsString>) -> PgResult<String> {
+    let names = ["USER", "LOGNAME"].into_iter().filter_map(variable);
+    names
+        .filter_map(|name| name.into_string().ok())
+        .find(|name| !name.is_empty())
+        .ok_or_else(|| {
+            PgError::Config(
+                "no user name is given, and the environment variables USER and LOGNAME have none \
+             either (in a URL: postgres://user@host/dbname)"
+                    .to_owned(),
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(settings: &[(&str, &str)], environment: &[(&str, &str)]) -> PgResult<PgConfig> {
+        let mut parsed = Settings::default();
+        for (name, value) in settings {
+            parsed.set(
+                Keyword::from_name(name, &format!("{name:?}"))?,
+                (*value).to_owned(),
+            );
+        }
+        parsed.into_config_for(|variable| {
+            let found = environment.iter().find(|(name, _)| *name == variable);
+            found.map(|(_, value)| value.into())
+        })
+    }
+
+    fn error(settings: &[(&str, &str)]) -> String {
+        config(settings, &[("USER", "ada")])
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn s9_6_user_and_database_default_to_the_os_user() {
+        for environment in [
+            &[("USER", "ada")][..],
+            &[("LOGNAME", "ada")],
+            &[("USER", ""), ("LOGNAME", "ada")],
+            &[("USER", "ada"), ("LOGNAME", "bob")],
+        ] {
+            let config = config(&[], environment).unwrap();
+            assert_eq!(
+                (config.user.as_str(), config.database.as_str()),
+                ("ada", "ada")
+            );
+        }
+
+        let nobody = config(&[("host", "db")], &[]).unwrap_err().to_string();
+        assert!(nobody.contains("no user name is given"), "{nobody}");
+        assert!(nobody.contains("USER and LOGNAME"), "{nobody}");
+    }
+
+    #[test]
+    fn s9_6_the_database_defaults_to_the_user() {
+        let config = config(&[("user", "bob")], &[("USER", "ada")]).unwrap();
+        assert_eq!(
+            (config.user.as_str(), config.database.as_str()),
+            ("bob", "bob")
+        );
+    }
+
+    #[test]
+    fn s9_6_empty_values_are_as_good_as_none() {
+        let empty = [
+            "host",
+            "port",
+            "user",
+            "password",
+            "dbname",
+            "application_name",
+            "options",
+        ];
+        let settings = empty.map(|name| (name, ""));
+        let none = config(&[], &[("USER", "ada")]).unwrap();
+        assert_eq!(config(&settings, &[("USER", "ada")]).unwrap(), none);
+    }
+
+    #[test]
+    fn s9_6_the_last_value_wins_also_over_a_wrong_one() {
+        let settings = [
+            ("port", "none"),
+            ("sslmode", "require"),
+            ("port", "5433"),
+            ("sslmode", "disable"),
+        ];
+        assert_eq!(config(&settings, &[("USER", "ada")]).unwrap().port, 5433);
+    }
+
+    #[test]
+    fn s9_6_known_unsupported_and_unknown_settings_differ() {
+        for (name, _) in KEYWORDS {
+            assert!(!NOT_SUPPORTED.contains(&name), "{name} is in both lists");
+        }
+        for name in NOT_SUPPORTED {
+            assert_eq!(
+                error(&[(name, "x")]),
+                format!("invalid configuration: libpq's setting `{name}` is not supported yet")
+            );
+        }
+        assert_eq!(
+            error(&[("sslmod", "x")]),
+            "invalid configuration: unknown setting \"sslmod\"; the known ones are host, port, \
+             user, password, dbname, sslmode, application_name, connect_timeout, options, \
+             client_encoding, max_protocol_version"
+        );
+        // Our own settings are no keywords, so that they never collide with a later libpq.
+        for name in ["io_timeout", "Host", "", "HOST", "host "] {
+            assert!(
+                error(&[(name, "5")]).contains("unknown setting"),
+                "{name:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn s9_6_plaintext_is_never_a_quiet_downgrade() {
+        for mode in ["disable", "allow", "prefer"] {
+            assert!(
+                config(&[("sslmode", mode)], &[("USER", "ada")]).is_ok(),
+                "{mode}"
+            );
+        }
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let error = error(&[("sslmode", mode)]);
+            assert!(
+                error.contains(&format!("sslmode={mode} demands TLS")),
+                "{error}"
+            );
+            assert!(error.contains("this build has no TLS"), "{error}");
+        }
+        for mode in ["", "on", "Disable", "verify_full"] {
+            let error = error(&[("sslmode", mode)]);
+            assert!(
+                error.contains(&format!("sslmode {mode:?} is none of")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn s9_6_ports_are_numbers_from_1_to_65535() {
+        for (text, port) in [("1", 1), ("65535", 65535), (" 5433 ", 5433), ("+7", 7)] {
+            assert_eq!(
+                config(&[("port", text)], &[("USER", "ada")]).unwrap().port,
+                port
+            );
+        }
+        for text in [
+            "0",
+            "65536",
+            "-1",
+            "x",
+            "54 33",
+            "5432x",
+            "99999999999999999999",
+        ] {
+            let error = error(&[("port", text)]);
+            assert!(
+                error.contains("the port is not a number from 1 to 65535"),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn b6_connect_timeout_is_in_seconds_and_zero_is_no_limit() {
+        let limit = |text| {
+            config(&[("connect_timeout", text)], &[("USER", "ada")])
+                .unwrap()
+                .get_connect_timeout()
+        };
+        assert_eq!(limit("1"), Some(Duration::from_secs(1)));
+        assert_eq!(limit(" 10 "), Some(Duration::from_secs(10)));
+        assert_eq!(limit("0"), None);
+        assert_eq!(limit("-1"), None);
+        for text in ["", "1.5", "10s", "2147483648"] {
+            let error = error(&[("connect_timeout", text)]);
+            assert!(
+                error.contains("is not a whole number of seconds"),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn b6_client_encoding_is_utf8_or_an_error() {
+        for encoding in ["UTF8", "utf-8", "UTF_8", "Unicode", "auto", ""] {
+            let settings = [("client_encoding", encoding)];
+            assert!(config(&settings, &[("USER", "ada")]).is_ok(), "{encoding}");
+        }
+        for encoding in ["LATIN1", "SQL_ASCII", "utf16", "WIN1252"] {
+            let error = error(&[("client_encoding", encoding)]);
+            assert!(error.contains("text is always UTF8"), "{encoding}: {error}");
+        }
+    }
+
+    #[test]
+    fn b6_max_protocol_version_has_libpqs_values() {
+        let version = |text| {
+            let settings = [("max_protocol_version", text)];
+            config(&settings, &[("USER", "ada")])
+                .unwrap()
+                .get_max_protocol_version()
+        };
+        assert_eq!(version("3.0"), ProtocolVersion::V3_0);
+        assert_eq!(version("3.2"), ProtocolVersion::V3_2);
+        assert_eq!(version("latest"), ProtocolVersion::V3_2);
+        for text in ["", "3.1", "3", "4.0", "3.20", "Latest"] {
+            let error = error(&[("max_protocol_version", text)]);
+            assert!(
+                error.contains("is none of 3.0, 3.2, latest"),
+                "{text}: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Transactions by single calls, and bringing a session back to its first state.
+
+use super::{PgConnection, TransactionStatus};
+use crate::engine::Request;
+use crate::error::{PgError, PgResult};
+
+impl PgConnection {
+    /// Begins a transaction.
+    ///
+    /// ```no_run
+    /// # let mut connection = chopin_pg::PgConnection::connect(&chopin_pg::PgConfig::from_url("")?)?;
+    /// connection.begin()?;
+    /// connection.execute("update accounts set balance = balance - 10 where id = $1", &[&1])?;
+    /// connection.execute("update accounts set balance = balance + 10 where id = $1", &[&2])?;
+    /// connection.commit()?;
+    /// # Ok::<(), chopin_pg::PgError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub fn begin(&mut self) -> PgResult<()> {
+        self.execute_batch("BEGIN")
+    }
+
+    /// Commits the transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`PgError::Usage`] when the transaction had failed, so that the server rolled it back instead; else as
+    /// [`query`](Self::query).
+    pub fn commit(&mut self) -> PgResult<()> {
+        let outcome = self.run(Request::Simple { sql: "COMMIT" })?;
+        if outcome.last().tag().as_str() == "ROLLBACK" {
+            return Err(PgError::Usage(
+                "the transaction was not committed but rolled back: a statement in it had failed"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Rolls the transaction back.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub fn rollback(&mut self) -> PgResult<()> {
+        self.execute_batch("ROLLBACK")
+    }
+
+    /// Brings the session back to its first state: rolls back what is open, then `DISCARD ALL` (settings, temporary
+    /// tables, advisory locks, LISTENs, prepared statements). [`Statement`](super::Statement)s stay usable: they are
+    /// prepared again when they are next run.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub fn reset(&mut self) -> PgResult<()> {
+        if self.transaction_status() != TransactionStatus::Idle {
+            self.rollback()?;
+        }
+        self.execute_batch("DISCARD ALL")
+    }
+}

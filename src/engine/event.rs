@@ -1,0 +1,226 @@
+//! What the engine tells its caller: events, outcomes, and the small types in them.
+
+use std::fmt;
+use std::rc::Rc;
+
+use crate::error::{PgError, ServerError};
+use crate::row::{Column, Row, RowRef, RowSet};
+
+use super::statement::Statement;
+
+/// The number of a request, given out by [`Engine::submit`](super::Engine::submit). Unique for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[must_use]
+pub struct Ticket(pub(super) u64);
+
+/// Something that the received bytes mean.
+///
+/// Each ticket gets exactly one of [`Complete`](Event::Complete) and [`Failed`](Event::Failed), at the
+/// ReadyForQuery of its group: never at CommandComplete, because a deferred constraint fails after it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// Authentication and startup are over; requests are answered from here on.
+    Ready,
+    /// The columns of the rows that follow.
+    Columns {
+        /// Whose rows.
+        ticket: Ticket,
+        /// The columns.
+        columns: Rc<[Column]>,
+    },
+    /// A row.
+    Row {
+        /// Whose row.
+        ticket: Ticket,
+        /// The row, borrowed from the receive buffer.
+        row: RowRef<'a>,
+    },
+    /// One command of a request is done, but its group can still fail.
+    CommandComplete {
+        /// Whose command.
+        ticket: Ticket,
+        /// What it did.
+        tag: CommandTag,
+    },
+    /// The request succeeded. Terminal.
+    Complete {
+        /// Which.
+        ticket: Ticket,
+    },
+    /// The request failed. Terminal.
+    Failed {
+        /// Which.
+        ticket: Ticket,
+        /// Why.
+        error: PgError,
+    },
+    /// The server has something to say (NoticeResponse).
+    Notice(Box<ServerError>),
+    /// Somebody has notified a channel that this session listens to.
+    Notification(Notification),
+    /// A run-time parameter of the session has a new value (ParameterStatus).
+    ParameterStatus {
+        /// Its name.
+        name: Box<str>,
+        /// Its value.
+        value: Box<str>,
+    },
+}
+
+/// A message from another session's NOTIFY.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// The server process that notified.
+    pub process_id: i32,
+    /// The channel.
+    pub channel: String,
+    /// The payload, may be empty.
+    pub payload: String,
+}
+
+/// What a command did, as CommandComplete says it: `INSERT 0 5`, `SELECT 12`, `CREATE TABLE`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CommandTag {
+    bytes: [u8; Self::LONGEST],
+    length: u8,
+}
+
+impl CommandTag {
+    /// PostgreSQL builds tags in 64 bytes (`COMPLETION_TAG_BUFSIZE`), a NUL among them.
+    const LONGEST: usize = 63;
+
+    /// The tag of an empty query, which has none.
+    pub(crate) const EMPTY: Self = Self { bytes: [0; Self::LONGEST], length: 0 };
+
+    /// `None` when the tag is longer than any server's, or is not ASCII.
+    pub(super) fn new(tag: &[u8]) -> Option<Self> {
+        let mut bytes = [0; Self::LONGEST];
+        bytes.get_mut(..tag.len())?.copy_from_slice(tag);
+        tag.is_ascii().then_some(Self { bytes, length: u8::try_from(tag.len()).ok()? })
+    }
+
+    /// The tag's text.
+    pub fn as_str(&self) -> &str {
+        let tag = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
+        std::str::from_utf8(tag).unwrap_or_default()
+    }
+
+    /// The number of rows that the command touched; `None` for commands that do not count rows.
+    pub fn rows(&self) -> Option<u64> {
+        let (words, number) = self.as_str().rsplit_once(' ')?;
+        words.starts_with(|c: char| c.is_ascii_alphabetic()).then_some(number)?.parse().ok()
+    }
+}
+
+impl fmt::Debug for CommandTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CommandTag({:?})", self.as_str())
+    }
+}
+
+impl fmt::Display for CommandTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What one command returned.
+#[derive(Debug)]
+pub struct CommandResult {
+    pub(super) rows: Option<RowSet>,
+    pub(super) tag: CommandTag,
+}
+
+impl CommandResult {
+    pub(super) const NOTHING: Self = Self { rows: None, tag: CommandTag::EMPTY };
+
+    /// The command's tag; an empty one for an empty query.
+    pub fn tag(&self) -> CommandTag {
+        self.tag
+    }
+
+    /// The columns, `None` when the command returns no rows at all, as an INSERT without RETURNING.
+    pub fn columns(&self) -> Option<&[Column]> {
+        self.rows.as_ref().map(|rows| rows.columns().as_ref())
+    }
+
+    /// How many rows came.
+    pub fn len(&self) -> usize {
+        self.rows.as_ref().map_or(0, RowSet::len)
+    }
+
+    /// Whether no rows came.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The rows.
+    pub fn into_rows(self) -> Vec<Row> {
+        self.rows.map(RowSet::into_rows).unwrap_or_default()
+    }
+}
+
+/// The finished result of a collected request.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The results of all commands but the last; only the simple protocol has several.
+    pub(super) earlier: Vec<CommandResult>,
+    pub(super) last: CommandResult,
+    pub(super) statement: Option<Statement>,
+}
+
+impl Outcome {
+    pub(super) const NOTHING: Self =
+        Self { earlier: Vec::new(), last: CommandResult::NOTHING, statement: None };
+
+    /// The result of the last command.
+    pub fn last(&self) -> &CommandResult {
+        &self.last
+    }
+
+    /// The results of all commands in order; never empty.
+    pub fn results(&self) -> impl DoubleEndedIterator<Item = &CommandResult> {
+        self.earlier.iter().chain([&self.last])
+    }
+
+    /// The results of all commands in order; never empty.
+    pub fn into_results(self) -> impl DoubleEndedIterator<Item = CommandResult> {
+        self.earlier.into_iter().chain([self.last])
+    }
+
+    /// The rows of the last command.
+    pub fn into_rows(self) -> Vec<Row> {
+        self.last.into_rows()
+    }
+
+    /// The statement that a [`Request::Prepare`](super::Request::Prepare) made.
+    pub fn into_statement(self) -> Option<Statement> {
+        self.statement
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s9_7_command_tags_count_rows() {
+        for (tag, rows) in [
+            ("INSERT 0 5", Some(5)),
+            ("UPDATE 7", Some(7)),
+            ("SELECT 18446744073709551615", Some(u64::MAX)),
+            ("MERGE 0", Some(0)),
+            ("COPY 3", Some(3)),
+            ("CREATE TABLE", None),
+            ("BEGIN", None),
+            ("", None),
+            (" 4", None),
+        ] {
+            let parsed = CommandTag::new(tag.as_bytes()).expect("a tag that fits");
+            assert_eq!((parsed.as_str(), parsed.rows()), (tag, rows));
+        }
+        assert!(CommandTag::new(&[b'A'; 64]).is_none());
+        assert!(CommandTag::new("é".as_bytes()).is_none());
+    }
+}

@@ -1,0 +1,305 @@
+//! Everything before the first ReadyForQuery: encryption, authentication, the first facts about the session.
+//!
+//! ```text
+//!            +-- Encryption::None ----------------------------+
+//! begin -----+                                                v
+//!            +-- SSLRequest -> 'S' -> (transport: TLS) -> StartupMessage -> Authenticate -> Settle -> ready
+//!                           -> 'N' -> only if plaintext is allowed ^
+//! ```
+//!
+//! The machine never trusts an AuthenticationOk that comes while SCRAM is unfinished: the server has to prove itself
+//! first (RFC 5802, section 3).
+
+use super::answer::any_time;
+use super::buffer::RecvBuffer;
+use super::event::Event;
+use super::{Engine, Step};
+use crate::auth::scram::{ChannelBinding, ScramClient};
+use crate::auth::md5::md5_password;
+use crate::auth::secret_or_missing;
+use crate::config::PgConfig;
+use crate::crypto::SecretBytes;
+use crate::error::{PgError, PgResult, ServerError};
+use crate::wire::backend::Authentication;
+use crate::wire::frontend;
+use crate::wire::Backend;
+
+/// Whether a connection asks for TLS before it says anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// Plaintext; nothing is asked.
+    None,
+    /// TLS if the server has it, else plaintext.
+    Preferred,
+    /// TLS, or the connection fails.
+    Required,
+}
+
+/// Something that the transport has to do before the engine can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransportAction {
+    /// Do the TLS handshake, then call [`Engine::tls_started`].
+    StartTls,
+}
+
+/// Where startup stands, and what it needs until it is over.
+#[derive(Debug)]
+pub(super) struct Startup {
+    state: State,
+    encryption: Encryption,
+    /// The StartupMessage, while encryption comes first.
+    startup_message: Vec<u8>,
+    user: Box<str>,
+    password: Option<SecretBytes>,
+    /// tls-server-end-point data of the TLS connection (RFC 5929).
+    channel_binding: Option<Vec<u8>>,
+    max_scram_iterations: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    /// SSLRequest is on its way; one byte comes back.
+    Encryption,
+    /// The transport does the TLS handshake.
+    Handshake,
+    /// StartupMessage is on its way, or the server has asked for something and got it.
+    Authenticate,
+    /// SCRAM: the first message is on its way, the server's first one comes back.
+    ScramFirst(Box<ScramClient>),
+    /// SCRAM: the proof is on its way, the server's own comes back.
+    ScramFinal(Box<ScramClient>),
+    /// The server has proved itself; AuthenticationOk is due.
+    ScramProved,
+    /// Authenticated; parameters and the backend key come until ReadyForQuery.
+    Settle,
+}
+
+impl Startup {
+    /// The first packet goes to `out`.
+    pub(super) fn begin(
+        config: &PgConfig,
+        encryption: Encryption,
+        out: &mut Vec<u8>,
+    ) -> PgResult<Self> {
+        let mut startup_message = Vec::new();
+        let version = config.get_max_protocol_version().code();
+        frontend::startup(&mut startup_message, version, config.startup_parameters())
+            .map_err(|error| PgError::Config(error.to_string()))?;
+        let state = if encryption == Encryption::None {
+            out.append(&mut startup_message);
+            State::Authenticate
+        } else {
+            frontend::ssl_request(out);
+            State::Encryption
+        };
+        Ok(Self {
+            state,
+            encryption,
+            startup_message,
+            user: config.user.as_str().into(),
+            password: config.secret_password().map(|password| {
+                let password = password.as_str().as_bytes();
+                let mut secret = SecretBytes::with_capacity(password.len());
+                secret.extend_from_slice(password);
+                secret
+            }),
+            channel_binding: None,
+            max_scram_iterations: config.get_max_scram_iterations(),
+        })
+    }
+
+    /// Whether the next byte is the answer to an SSLRequest, which is no message.
+    pub(super) fn expects_encryption_byte(&self) -> bool {
+        matches!(self.state, State::Encryption | State::Handshake)
+    }
+
+    /// Reads the answer to an SSLRequest.
+    pub(super) fn encryption_byte(
+        &mut self,
+        recv: &mut RecvBuffer,
+        out: &mut Vec<u8>,
+    ) -> PgResult<Step> {
+        let protocol = |what: &str| Err(PgError::Protocol(what.to_owned()));
+        match (&self.state, recv.unread()) {
+            (_, []) => return Ok(Step::Starved),
+            (State::Handshake, _) => {
+                return protocol("the server sent plaintext after it had agreed to TLS");
+            }
+            // Anything behind the answer was sent before the channel was secure (CVE-2021-23222).
+            (_, [b'S' | b'N', _, ..]) => {
+                return protocol("the server sent more than one byte in answer to SSLRequest");
+            }
+            (_, [b'S']) => self.state = State::Handshake,
+            (_, [b'N']) if self.encryption == Encryption::Preferred => {
+                out.append(&mut self.startup_message);
+                self.state = State::Authenticate;
+            }
+            (_, [b'N']) => {
+                return Err(PgError::Config(
+                    "the server does not support TLS, but sslmode requires it".to_owned(),
+                ));
+            }
+            // An ErrorResponse here is not authenticated by anything, so its text is not shown (CVE-2024-10977).
+            _ => return protocol("the server answered SSLRequest with neither S nor N"),
+        }
+        recv.consume(1);
+        Ok(Step::Consumed)
+    }
+
+    /// Takes an Authentication message; the answer goes to `out`.
+    fn authenticate(&mut self, request: Authentication<'_>, out: &mut Vec<u8>) -> PgResult<()> {
+        let state = std::mem::replace(&mut self.state, State::Authenticate);
+        self.state = match (state, request) {
+            (State::Authenticate | State::ScramProved, Authentication::Ok) => {
+                self.password = None;
+                State::Settle
+            }
+            (State::Authenticate, Authentication::CleartextPassword) => {
+                let password = secret_or_missing(self.password.take(), &self.user)?;
+                frontend::password(out, password.as_bytes())?;
+                State::Authenticate
+            }
+            (State::Authenticate, Authentication::Md5Password { salt }) => {
+                let password = secret_or_missing(self.password.take(), &self.user)?;
+                let hashed = md5_password(self.user.as_bytes(), password.as_bytes(), salt);
+                frontend::password(out, hashed.as_bytes())?;
+                State::Authenticate
+            }
+            (State::Authenticate, Authentication::Sasl(offered)) => {
+                let mut mechanisms = Vec::new();
+                for mechanism in offered {
+                    mechanisms.push(mechanism?);
+                }
+                State::ScramFirst(Box::new(self.begin_scram(&mechanisms, out)?))
+            }
+            (State::ScramFirst(mut scram), Authentication::SaslContinue(challenge)) => {
+                let answer = scram.client_final(challenge)?;
+                frontend::sasl_response(out, answer.as_bytes())?;
+                State::ScramFinal(scram)
+            }
+            (State::ScramFinal(mut scram), Authentication::SaslFinal(proof)) => {
+                scram.verify(proof)?;
+                State::ScramProved
+            }
+            (State::ScramFirst(_) | State::ScramFinal(_), Authentication::Ok) => {
+                return Err(PgError::Auth(
+                    "the server claims success before it has proved in SCRAM that it knows the password"
+                        .to_owned(),
+                ));
+            }
+            (_, request) => return Err(unexpected(&request)),
+        };
+        Ok(())
+    }
+
+    /// Chooses a mechanism and sends the client's first message.
+    fn begin_scram(&mut self, offered: &[&[u8]], out: &mut Vec<u8>) -> PgResult<ScramClient> {
+        let is_offered = |name: &str| offered.contains(&name.as_bytes());
+        let plus_offered = is_offered("SCRAM-SHA-256-PLUS");
+        let binding = match self.channel_binding.take() {
+            Some(data) if plus_offered => ChannelBinding::TlsServerEndPoint(data),
+            Some(_) => ChannelBinding::SupportedNotUsed,
+            None => ChannelBinding::None,
+        };
+        let password = secret_or_missing(self.password.take(), &self.user)?;
+        let scram = ScramClient::new(password.as_bytes(), binding, self.max_scram_iterations)?;
+        if !is_offered(scram.mechanism()) {
+            let names: Vec<_> = offered.iter().map(|name| String::from_utf8_lossy(name)).collect();
+            return Err(PgError::Auth(format!(
+                "the server offers only these SASL mechanisms: {}; this driver has {}",
+                names.join(", "),
+                scram.mechanism()
+            )));
+        }
+        frontend::sasl_initial_response(out, scram.mechanism(), scram.client_first().as_bytes())?;
+        Ok(scram)
+    }
+}
+
+/// The error for an Authentication message that cannot be answered.
+fn unexpected(request: &Authentication<'_>) -> PgError {
+    let method = match request {
+        Authentication::KerberosV5 => "Kerberos V5",
+        Authentication::Gss | Authentication::GssContinue(_) => "GSSAPI",
+        Authentication::Sspi => "SSPI",
+        Authentication::Unknown(code) => {
+            return PgError::Auth(format!(
+                "the server asks for an authentication method (code {code}) that this driver does not know"
+            ));
+        }
+        _ => {
+            return PgError::Protocol(
+                "an Authentication message came where the exchange does not allow it".to_owned(),
+            );
+        }
+    };
+    PgError::Auth(format!("the server asks for {method}, which this driver does not support"))
+}
+
+impl Engine {
+    /// What the transport has to do before anything else.
+    pub fn transport_action(&self) -> Option<TransportAction> {
+        match self.startup.as_ref()?.state {
+            State::Handshake => Some(TransportAction::StartTls),
+            _ => None,
+        }
+    }
+
+    /// The transport has done the TLS handshake. `channel_binding` is the tls-server-end-point data of the server's
+    /// certificate (RFC 5929), which SCRAM-SHA-256-PLUS binds the exchange to.
+    pub fn tls_started(&mut self, channel_binding: Option<Vec<u8>>) {
+        if let Some(startup) = &mut self.startup {
+            if matches!(startup.state, State::Handshake) {
+                startup.channel_binding = channel_binding;
+                self.send.writer().append(&mut startup.startup_message);
+                startup.state = State::Authenticate;
+            }
+        }
+    }
+
+    /// Takes a message that came before the first ReadyForQuery.
+    pub(super) fn step_startup(&mut self, size: usize) -> PgResult<Step> {
+        let (Some(frame), Some(startup)) = (self.recv.consumed(size), self.startup.as_mut()) else {
+            return Ok(Step::Starved);
+        };
+        let settled = matches!(startup.state, State::Settle);
+        match Backend::parse(frame)? {
+            Backend::Authentication(request) if !settled => {
+                startup.authenticate(request, self.send.writer())?;
+            }
+            Backend::NegotiateProtocolVersion { newest, mut options } => {
+                let minor = u16::try_from(newest & 0xffff).unwrap_or_default();
+                if newest >> 16 != 3 || settled {
+                    return Err(PgError::Protocol(
+                        "NegotiateProtocolVersion came at the wrong time or names another major version"
+                            .to_owned(),
+                    ));
+                }
+                if let Some(option) = options.next() {
+                    let option = String::from_utf8_lossy(option?).into_owned();
+                    return Err(PgError::Protocol(format!(
+                        "the server refuses the protocol option {option}, which was not asked for"
+                    )));
+                }
+                self.session.set_protocol_minor(minor);
+            }
+            Backend::BackendKeyData { process_id, secret_key } if settled => {
+                self.session.set_backend_key(process_id, secret_key);
+            }
+            Backend::ReadyForQuery(status) if settled => {
+                self.session.set_transaction_status(status);
+                self.startup = None;
+                self.clock.started();
+                self.pending.push_back(Event::Ready);
+            }
+            Backend::ErrorResponse(fields) => {
+                return Err(ServerError::parse(fields)?.into());
+            }
+            message => {
+                return any_time(&mut self.session, &mut self.pending, frame.tag, message);
+            }
+        }
+        Ok(Step::Consumed)
+    }
+}

@@ -1,0 +1,48 @@
+//! PostgreSQL for programs that own their threads: thread-per-core servers with their own event loop, and plain
+//! synchronous programs.
+//!
+//! No async runtime, no background threads, no locks; the default build depends on `libc` alone.
+//!
+//! ```no_run
+//! use chopin_pg::{PgConfig, PgConnection};
+//!
+//! # fn main() -> chopin_pg::PgResult<()> {
+//! let config = PgConfig::from_url("postgres://frederic:secret@localhost/music")?;
+//! let mut connection = PgConnection::connect(&config)?;
+//! connection.execute("insert into works (title, year) values ($1, $2)", &[&"Ballade No. 1", &1835])?;
+//! for row in connection.query("select title, year from works where year > $1", &[&1830])? {
+//!     let (title, year): (String, i32) = row.to()?;
+//!     println!("{title} ({year})");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Where to look:
+//!
+//! * [`PgConfig`] says where to connect and how, [`PgConnection`] is a connection.
+//! * [`Row`] reads columns by index or name; [`types`] lists which Rust types go with which SQL types.
+//! * [`PgError`] says what went wrong, with everything that the server told.
+//! * [`wire`] and [`engine`] are the protocol without I/O. They are public and unstable.
+
+#![deny(unsafe_code, missing_docs)]
+#![cfg_attr(docsrs, feature(doc_auto_cfg))]
+
+mod auth;
+pub mod config;
+pub mod connection;
+mod crypto;
+pub mod engine;
+pub mod error;
+mod net;
+pub mod row;
+pub mod types;
+pub mod wire;
+
+pub use crate::config::PgConfig;
+pub use crate::connection::{
+    DEFAULT_IO_TIMEOUT, Notification, PgConnection, SimpleResult, Statement, TransactionStatus, retry,
+};
+pub use crate::error::{ErrorClass, Notice, PgError, PgResult, ServerError, SqlState};
+pub use crate::row::{Column, FromRow, Row, RowRef};
+pub use crate::types::{FromSql, Oid, Params, PgValue, StaticType, ToParam, ToSql, Typed, Untyped};

@@ -1,0 +1,87 @@
+//! The one waiting function.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+/// A descriptor to wait for, and what for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    pub(crate) fd: BorrowedFd<'a>,
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+/// Waits in poll(2) until the source is ready or in error, or `deadline` has come; without a source just for the
+/// deadline. Returns whether it is ready.
+///
+/// A signal does not end the wait: it goes on for what is left of the time.
+pub(crate) fn wait(source: Option<Source<'_>>, deadline: Option<Instant>) -> io::Result<bool> {
+    let mut fds = source.map(|source| {
+        let read = if source.read { libc::POLLIN } else { 0 };
+        let write = if source.write { libc::POLLOUT } else { 0 };
+        libc::pollfd { fd: source.fd.as_raw_fd(), events: read | write, revents: 0 }
+    });
+    let (pointer, count) = match &mut fds {
+        Some(fd) => (std::ptr::from_mut(fd), 1),
+        None => (std::ptr::null_mut(), 0),
+    };
+    loop {
+        let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // SAFETY: `pointer` is either null with a count of 0, or points to `fds`, which lives until the end of this
+        // function; poll writes only the `revents` of `count` entries. The descriptor is open: it is borrowed.
+        let ready = unsafe { libc::poll(pointer, count, milliseconds(timeout)) };
+        match ready {
+            1.. => return Ok(true),
+            0 if timeout.is_none_or(|timeout| timeout > LONGEST) => {}
+            0 => return Ok(false),
+            _ => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+        }
+    }
+}
+
+/// The longest that one poll(2) can wait: about 24 days. A longer wait takes several.
+const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+
+/// A timeout for poll(2): rounded up, so that it never ends early and spins; -1 for none.
+fn milliseconds(timeout: Option<Duration>) -> libc::c_int {
+    let Some(timeout) = timeout else { return -1 };
+    let up = timeout.checked_add(Duration::from_micros(999)).unwrap_or(timeout);
+    libc::c_int::try_from(up.as_millis()).unwrap_or(libc::c_int::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn milliseconds_round_up() {
+        let ms = |duration| milliseconds(Some(duration));
+        assert_eq!(milliseconds(None), -1);
+        assert_eq!(ms(Duration::ZERO), 0);
+        assert_eq!(ms(Duration::from_nanos(1_000)), 1);
+        assert_eq!(ms(Duration::from_millis(5)), 5);
+        assert_eq!(ms(Duration::from_micros(5_001)), 6);
+        assert_eq!(ms(Duration::MAX), libc::c_int::MAX);
+    }
+
+    #[test]
+    fn waits_for_what_was_asked() -> io::Result<()> {
+        let (near, mut far) = UnixStream::pair()?;
+        let source = |read, write| Some(Source { fd: near.as_fd(), read, write });
+        let soon = Some(Instant::now() + Duration::from_millis(1));
+        assert!(!wait(source(true, false), soon)?, "nothing to read yet");
+        assert!(wait(source(true, true), None)?, "but there is room to write");
+        far.write_all(b"x")?;
+        assert!(wait(source(true, false), None)?);
+        assert!(!wait(None, soon)?, "without a source it only waits");
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! A connected, non-blocking stream socket.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A non-blocking stream over TCP or a Unix-domain socket; closed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Socket(OwnedFd);
+
+/// Flags of send(2): a peer that has hung up is an error, not a signal.
+#[cfg(not(target_vendor = "apple"))]
+const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const SEND_FLAGS: libc::c_int = 0;
+
+impl Socket {
+    /// Begins to connect to an address. Whether it worked is told by [`connect_result`](Self::connect_result) once the
+    /// socket is writable.
+    pub(super) fn connect_tcp(address: &SocketAddr) -> io::Result<Self> {
+        let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let socket = Self::new(family)?;
+        // Requests are small and go out whole: waiting for more to send would only delay them.
+        socket.set_option(libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+        socket.connect(&RawAddress::tcp(address)?)?;
+        Ok(socket)
+    }
+
+    /// Connects to a Unix-domain socket. A path that begins with `@` is in the abstract namespace (Linux).
+    ///
+    /// [`io::ErrorKind::WouldBlock`] when the server's queue of connections is full; a new attempt is needed then.
+    pub(super) fn connect_unix(path: &Path) -> io::Result<Self> {
+        let address = RawAddress::unix(path)?;
+        let socket = Self::new(libc::AF_UNIX)?;
+        socket.connect(&address)?;
+        Ok(socket)
+    }
+
+    fn new(family: libc::c_int) -> io::Result<Self> {
+        // SAFETY: socket(2) takes no pointers.
+        let fd = check(unsafe { libc::socket(family, libc::SOCK_STREAM, 0) })?;
+        // SAFETY: `fd` was just opened, and nothing else owns it.
+        let socket = Self(unsafe { OwnedFd::from_raw_fd(fd) });
+        // SAFETY: fcntl(2) with these commands takes an integer. Two calls instead of SOCK_CLOEXEC | SOCK_NONBLOCK,
+        // which not every system has.
+        check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+        // SAFETY: as above.
+        let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
+        // SAFETY: as above.
+        check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+        #[cfg(target_vendor = "apple")]
+        socket.set_option(libc::SOL_SOCKET, libc::SO_NOSIGPIPE)?;
+        Ok(socket)
+    }
+
+    /// Switches a boolean socket option on.
+    fn set_option(&self, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
+        let on: libc::c_int = 1;
+        // SAFETY: the pointer and the length describe `on`, which setsockopt(2) only reads.
+        check(unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                level,
+                option,
+                std::ptr::from_ref(&on).cast(),
+                socket_length(size_of_val(&on))?,
+            )
+        })?;
+        Ok(())
+    }
+
+    /// The value of an integer socket option.
+    fn option(&self, level: libc::c_int, option: libc::c_int) -> io::Result<libc::c_int> {
+        let mut value: libc::c_int = 0;
+        let mut length = socket_length(size_of_val(&value))?;
+        // SAFETY: the pointers describe `value` and `length`, which live on this stack; getsockopt(2) writes at most
+        // `length` bytes.
+        check(unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                level,
+                option,
+                std::ptr::from_mut(&mut value).cast(),
+                &mut length,
+            )
+        })?;
+        Ok(value)
+    }
+
+    fn connect(&self, address: &RawAddress) -> io::Result<()> {
+        let start = std::ptr::from_ref(&address.storage).cast();
+        // SAFETY: the pointer and the length describe a sockaddr struct inside `storage`, which connect(2) only reads.
+        let done = check(unsafe { libc::connect(self.0.as_raw_fd(), start, address.length) });
+        match done {
+            Ok(_) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
+            // Interrupted: the connection is still being made, as with EINPROGRESS.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What became of the connection attempt, once the socket is writable.
+    pub(super) fn connect_result(&self) -> io::Result<()> {
+        match self.option(libc::SOL_SOCKET, libc::SO_ERROR)? {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+
+    /// Whether TCP_NODELAY is on; an error for a Unix-domain socket.
+    pub(crate) fn nodelay(&self) -> io::Result<bool> {
+        self.option(libc::IPPROTO_TCP, libc::TCP_NODELAY).map(|value| value != 0)
+    }
+
+    /// Reads what is there; 0 at end of file, [`io::ErrorKind::WouldBlock`] when nothing is there.
+    #[inline]
+    pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        transfer(|| {
+            // SAFETY: pointer and length describe `buffer`, which recv(2) fills from the front.
+            unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) }
+        })
+    }
+
+    /// Writes what there is room for; [`io::ErrorKind::WouldBlock`] when there is none.
+    #[inline]
+    pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        transfer(|| {
+            let (start, length) = (bytes.as_ptr().cast(), bytes.len());
+            // SAFETY: pointer and length describe `bytes`, which send(2) only reads.
+            unsafe { libc::send(self.0.as_raw_fd(), start, length, SEND_FLAGS) }
+        })
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Repeats a transfer that a signal has interrupted.
+#[inline]
+fn transfer(mut call: impl FnMut() -> libc::ssize_t) -> io::Result<usize> {
+    loop {
+        if let Ok(count) = usize::try_from(call()) {
+            return Ok(count);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// The result of a system call, or the error behind its -1.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A socket address as the system calls take it.
+struct RawAddress {
+    storage: libc::sockaddr_storage,
+    length: libc::socklen_t,
+}
+
+impl RawAddress {
+    /// `address` is one of the sockaddr structs, of which the first `length` bytes count.
+    fn new<T: Copy>(address: T, length: usize) -> io::Result<Self> {
+        const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) }
+        // SAFETY: sockaddr_storage is plain integers, for which zeros are a value.
+        let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+        // SAFETY: `storage` is at least as large as `T` (asserted above) and aligned for every sockaddr struct, which is
+        // what it exists for; `T` is Copy, so nothing is dropped or shared by writing it bytewise.
+        unsafe { std::ptr::from_mut(&mut storage).cast::<T>().write(address) };
+        let length = socket_length(length)?;
+        Ok(Self { storage, length })
+    }
+
+    fn tcp(address: &SocketAddr) -> io::Result<Self> {
+        match address {
+            SocketAddr::V4(v4) => {
+                // SAFETY: sockaddr_in is plain integers, for which zeros are a value.
+                let mut raw: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+                raw.sin_family = family(libc::AF_INET)?;
+                raw.sin_port = v4.port().to_be();
+                raw.sin_addr.s_addr = u32::from_ne_bytes(v4.ip().octets());
+                Self::new(raw, size_of_val(&raw))
+            }
+            SocketAddr::V6(v6) => {
+                // SAFETY: sockaddr_in6 is plain integers, for which zeros are a value.
+                let mut raw: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+                raw.sin6_family = family(libc::AF_INET6)?;
+                raw.sin6_port = v6.port().to_be();
+                raw.sin6_addr.s6_addr = v6.ip().octets();
+                raw.sin6_scope_id = v6.scope_id();
+                raw.sin6_flowinfo = v6.flowinfo();
+                Self::new(raw, size_of_val(&raw))
+            }
+        }
+    }
+
+    fn unix(path: &Path) -> io::Result<Self> {
+        let bytes = path.as_os_str().as_bytes();
+        // SAFETY: sockaddr_un is plain integers, for which zeros are a value.
+        let mut raw: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+        raw.sun_family = family(libc::AF_UNIX)?;
+        // A path has a NUL behind it; an abstract name has one in place of its first character and none behind it.
+        let abstract_name = cfg!(target_os = "linux") && bytes.starts_with(b"@");
+        let room = raw.sun_path.len() - usize::from(!abstract_name);
+        if bytes.len() > room {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("the path of a Unix-domain socket is {} bytes long, at most {room} fit", bytes.len()),
+            ));
+        }
+        for (place, byte) in raw.sun_path.iter_mut().zip(bytes) {
+            *place = libc::c_char::from_ne_bytes([*byte]);
+        }
+        if abstract_name {
+            raw.sun_path[0] = 0;
+        }
+        let length = std::mem::offset_of!(libc::sockaddr_un, sun_path)
+            + bytes.len()
+            + usize::from(!abstract_name);
+        Self::new(raw, length)
+    }
+}
+
+/// A length as the system calls take it.
+fn socket_length(length: usize) -> io::Result<libc::socklen_t> {
+    libc::socklen_t::try_from(length).map_err(io::Error::other)
+}
+
+/// An address family as the sockaddr structs hold it.
+fn family(family: libc::c_int) -> io::Result<libc::sa_family_t> {
+    libc::sa_family_t::try_from(family).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s9_13_a_socket_path_that_is_too_long_is_an_error() {
+        let path = format!("/{}", "x".repeat(200));
+        let error = Socket::connect_unix(Path::new(&path)).expect_err("it does not fit");
+        assert!(error.to_string().contains("201 bytes long, at most 107"), "{error}");
+    }
+}

@@ -1,0 +1,119 @@
+//! Parameters that are declared as another type than their own.
+
+use super::traits::unsendable;
+use super::{Encoded, Oid, Out, PgValue, StaticType, ToSql, TypeMap};
+use crate::error::PgResult;
+
+/// A parameter that is declared as a type of your choice.
+///
+/// The value goes as it is if that is the type that it declares anyway. Otherwise its text form is
+/// sent, and the server reads it as it reads a literal in quotes: bytes of one type are never taken
+/// for another.
+///
+/// ```
+/// use chopin_pg::types::{Encoded, Oid, Out, ToSql, Typed, TypeMap};
+///
+/// // `SELECT $1` alone would leave it to the server which type the string has.
+/// let types = TypeMap::builtin();
+/// let param = Typed("2024-02-29", Oid::DATE);
+/// assert_eq!(param.declare(types), Oid::DATE);
+///
+/// // An i32 for a numeric parameter: the text `18`.
+/// let mut bytes = Vec::new();
+/// let encoded = Typed(18, Oid::NUMERIC).encode(types, &mut Out::new(&mut bytes))?;
+/// assert_eq!((encoded, &bytes[..]), (Encoded::Text, &b"18"[..]));
+/// # Ok::<(), chopin_pg::PgError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Typed<T>(pub T, pub Oid);
+
+/// A parameter whose type the server infers from where it stands, as it does for a literal in
+/// quotes.
+///
+/// Its text form is sent. Use it where the type that a Rust value declares is in the way: an `i32`
+/// cannot be compared with a `text` column, `Untyped(18)` can.
+///
+/// ```
+/// use chopin_pg::types::{Encoded, Oid, Out, ToSql, TypeMap, Untyped};
+///
+/// let types = TypeMap::builtin();
+/// assert_eq!(Untyped(18).declare(types), Oid::UNSPECIFIED);
+///
+/// let mut bytes = Vec::new();
+/// let encoded = Untyped(18).encode(types, &mut Out::new(&mut bytes))?;
+/// assert_eq!((encoded, &bytes[..]), (Encoded::Text, &b"18"[..]));
+/// # Ok::<(), chopin_pg::PgError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Untyped<T>(pub T);
+
+/// Writes the text form of `value`, whichever form it has by itself.
+fn encode_text(value: &dyn ToSql, types: &TypeMap, out: &mut Out<'_>) -> PgResult<Encoded> {
+    if value.declare(types) == Oid::UNSPECIFIED {
+        // Without a declared type there is no binary form: it is text or NULL already.
+        return value.encode(types, out);
+    }
+    match value.to_sql().to_text_bytes()? {
+        Some(text) => {
+            out.put(&text);
+            Ok(Encoded::Text)
+        }
+        None => Ok(Encoded::Null),
+    }
+}
+
+/// Writes `value` in a form that a server which expects type `oid` reads right: as it is when it
+/// declares that type, else its text form.
+#[inline]
+pub(crate) fn encode_as(
+    value: &dyn ToSql,
+    oid: Oid,
+    types: &TypeMap,
+    out: &mut Out<'_>,
+) -> PgResult<Encoded> {
+    if value.declare(types) == oid {
+        value.encode(types, out)
+    } else {
+        encode_text(value, types, out)
+    }
+}
+
+impl<T: ToSql> ToSql for Typed<T> {
+    fn declare(&self, _: &TypeMap) -> Oid {
+        self.1
+    }
+    fn encode(&self, types: &TypeMap, out: &mut Out<'_>) -> PgResult<Encoded> {
+        encode_as(&self.0, self.1, types, out)
+    }
+    fn rust_type(&self) -> &'static str {
+        self.0.rust_type()
+    }
+    fn to_sql(&self) -> PgValue {
+        self.0.to_sql()
+    }
+}
+
+impl<T: ToSql> ToSql for Untyped<T> {
+    fn declare(&self, _: &TypeMap) -> Oid {
+        Oid::UNSPECIFIED
+    }
+    fn encode(&self, types: &TypeMap, out: &mut Out<'_>) -> PgResult<Encoded> {
+        encode_text(&self.0, types, out)
+    }
+    fn rust_type(&self) -> &'static str {
+        self.0.rust_type()
+    }
+    fn to_sql(&self) -> PgValue {
+        self.0.to_sql()
+    }
+}
+
+/// Alone unspecified, in a list `text`, as strings are.
+impl<T> StaticType for Untyped<T> {
+    fn static_type(types: &TypeMap) -> Oid {
+        str::static_type(types)
+    }
+    fn element_type(types: &TypeMap) -> Oid {
+        str::element_type(types)
+    }
+}

@@ -1,5 +1,5 @@
-//! PostgreSQL for programs that own their threads: thread-per-core servers with their own event loop, and plain
-//! synchronous programs.
+//! PostgreSQL for programs that own their threads: thread-per-core servers with their own event
+//! loop, and plain synchronous programs.
 //!
 //! No async runtime, no background threads, no locks; the default build depends on `libc` alone.
 //!
@@ -21,7 +21,8 @@
 //! Where to look:
 //!
 //! * [`PgConfig`] says where to connect and how, [`PgConnection`] is a connection.
-//! * [`Row`] reads columns by index or name; [`types`] lists which Rust types go with which SQL types.
+//! * [`Row`] reads columns by index or name; [`types`] lists which Rust types go with which SQL
+//!   types.
 //! * [`PgError`] says what went wrong, with everything that the server told.
 //! * [`wire`] and [`engine`] are the protocol without I/O. They are public and unstable.
 
@@ -41,7 +42,8 @@ pub mod wire;
 
 pub use crate::config::PgConfig;
 pub use crate::connection::{
-    DEFAULT_IO_TIMEOUT, Notification, PgConnection, SimpleResult, Statement, TransactionStatus, retry,
+    DEFAULT_IO_TIMEOUT, Notification, PgConnection, SimpleResult, Statement, TransactionStatus,
+    retry,
 };
 pub use crate::error::{ErrorClass, Notice, PgError, PgResult, ServerError, SqlState};
 pub use crate::row::{Column, FromRow, Row, RowRef};

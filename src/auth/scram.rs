@@ -120,10 +120,7 @@ impl fmt::Display for ScramError {
         match self {
             Self::OutOfOrder => f.write_str("a SCRAM message came out of order"),
             Self::Malformed(expected) => {
-                write!(
-                    f,
-                    "malformed SCRAM message from the server: expected {expected}"
-                )
+                write!(f, "malformed SCRAM message from the server: expected {expected}")
             }
             Self::MandatoryExtension => {
                 f.write_str("the server requires a SCRAM extension that is not supported")
@@ -206,9 +203,7 @@ enum State {
         nonce: String,
     },
     /// The proof is out, and this is the only signature that the server may answer with.
-    Proved {
-        server_signature: SecretArray<DIGEST_LEN>,
-    },
+    Proved { server_signature: SecretArray<DIGEST_LEN> },
     /// The server has proved itself.
     Verified,
     /// Something was wrong; nothing can be made good again.
@@ -246,13 +241,7 @@ impl ScramClient {
         max_iterations: u32,
     ) -> io::Result<Self> {
         let nonce = random_nonce(crypto::random)?;
-        Ok(Self::with_nonce(
-            password,
-            channel_binding,
-            max_iterations,
-            "",
-            nonce,
-        ))
+        Ok(Self::with_nonce(password, channel_binding, max_iterations, "", nonce))
     }
 
     /// Begins an exchange with a given user name and nonce; both free of commas and equal signs.
@@ -283,11 +272,7 @@ impl ScramClient {
 
     /// The client-first message, for SASLInitialResponse.
     pub(crate) fn client_first(&self) -> String {
-        format!(
-            "{}{}",
-            self.channel_binding.header(),
-            self.client_first_bare
-        )
+        format!("{}{}", self.channel_binding.header(), self.client_first_bare)
     }
 
     /// Takes the server-first message, from AuthenticationSASLContinue, and gives the client-final
@@ -326,10 +311,8 @@ impl ScramClient {
             salt: parse_salt(salt)?,
             iterations: self.parse_iterations(iterations)?,
         };
-        self.state = State::Challenged {
-            nonce: nonce.to_owned(),
-            server_first: server_first.to_owned(),
-        };
+        self.state =
+            State::Challenged { nonce: nonce.to_owned(), server_first: server_first.to_owned() };
         Ok(parameters)
     }
 
@@ -347,18 +330,13 @@ impl ScramClient {
     ///
     /// If there was no challenge, or it was answered already.
     pub(crate) fn prove(&mut self, keys: &ScramKeys) -> Result<String, ScramError> {
-        let State::Challenged {
-            server_first,
-            nonce,
-        } = mem::replace(&mut self.state, State::Failed)
+        let State::Challenged { server_first, nonce } =
+            mem::replace(&mut self.state, State::Failed)
         else {
             return Err(ScramError::OutOfOrder);
         };
         self.password = SecretBytes::default();
-        let binding = [
-            self.channel_binding.header().as_bytes(),
-            self.channel_binding.data(),
-        ];
+        let binding = [self.channel_binding.header().as_bytes(), self.channel_binding.data()];
         let mut message = format!("c={},r={nonce}", base64::encode(&binding.concat()));
         // AuthMessage of RFC 5802, section 3; `message` lacks only the proof.
         let auth_message: [&[u8]; 5] = [
@@ -428,10 +406,7 @@ impl ScramClient {
             .ok()
             .filter(|iterations| *iterations <= self.max_iterations)
             .and_then(NonZeroU32::new)
-            .ok_or(ScramError::TooManyIterations {
-                requested,
-                limit: self.max_iterations,
-            })
+            .ok_or(ScramError::TooManyIterations { requested, limit: self.max_iterations })
     }
 }
 
@@ -460,9 +435,7 @@ fn value_of<'a>(
     if let Some(reason) = attribute.strip_prefix("e=") {
         return Err(ScramError::Rejected(printable(reason)));
     }
-    attribute
-        .strip_prefix(name)
-        .ok_or(ScramError::Malformed(expected))
+    attribute.strip_prefix(name).ok_or(ScramError::Malformed(expected))
 }
 
 /// Checks that what follows the known attributes are optional extensions, which may be ignored.
@@ -484,26 +457,14 @@ fn check_extensions<'a>(attributes: impl Iterator<Item = &'a str>) -> Result<(),
 fn parse_salt(text: &str) -> Result<Vec<u8>, ScramError> {
     let salt =
         base64::decode(text.as_bytes()).map_err(|_| ScramError::Malformed("the salt in base64"))?;
-    if salt.is_empty() {
-        Err(ScramError::EmptySalt)
-    } else {
-        Ok(salt)
-    }
+    if salt.is_empty() { Err(ScramError::EmptySalt) } else { Ok(salt) }
 }
 
 /// The server's reason, fit for an error message: it comes from a peer that has proved nothing.
 fn printable(reason: &str) -> String {
     let is_printable = |c: &char| c.is_ascii_graphic() || *c == ' ';
-    let shown: String = reason
-        .chars()
-        .filter(is_printable)
-        .take(REJECTION_LIMIT)
-        .collect();
-    if shown.is_empty() {
-        "no reason given".to_owned()
-    } else {
-        shown
-    }
+    let shown: String = reason.chars().filter(is_printable).take(REJECTION_LIMIT).collect();
+    if shown.is_empty() { "no reason given".to_owned() } else { shown }
 }
 
 #[cfg(test)]

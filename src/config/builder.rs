@@ -182,7 +182,7 @@ impl PgConfig {
     ///
     /// The server chooses the number before it has proved who it is, and this side has to compute
     /// them while everything else on the thread waits: without a limit, a hostile server could keep
-    /// a program busy for half an hour with one login. The default of 100,000 is 24 times
+    /// a program busy for many minutes with one login. The default of 100,000 is 24 times
     /// PostgreSQL's own (`scram_iterations`, 4096) and some tens of milliseconds of work. Raise it
     /// if your server was set to more.
     ///

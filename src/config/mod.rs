@@ -112,8 +112,8 @@ impl PgConfig {
     /// value in PostgreSQL can be larger than 1 GiB - 1.
     pub const MAX_MESSAGE_SIZE: usize = (1 << 30) - 1;
 
-    /// The smallest [`max_message_size`](Self::max_message_size), in bytes: room for every message
-    /// of the login and for an error with all its fields.
+    /// The smallest [`max_message_size`](Self::max_message_size), in bytes: ample for the
+    /// messages of a login and for an error with its fields.
     pub const MIN_MESSAGE_SIZE: usize = 64 * 1024;
 }
 
@@ -418,11 +418,11 @@ mod tests {
     #[test]
     fn s8_3f_setters_and_getters_agree() {
         let config = sample()
+            .password("p")
             .host("db")
             .port(1)
             .user("u")
             .database("d")
-            .password("p")
             .application_name("a")
             .options("-c x=y")
             .connect_timeout(Some(Duration::from_secs(1)))

@@ -13,22 +13,24 @@ use crate::net::{Address, Connecting, Progress, Socket, wait};
 impl PgConnection {
     /// Connects to the server of `config`, logs in, and waits until the session is ready.
     ///
-    /// One deadline bounds all of it: name lookup, TCP, startup, authentication. It is the configuration's
-    /// [`connect_timeout`](PgConfig::connect_timeout), or its [`io_timeout`](PgConfig::io_timeout) if none is set. (The
-    /// system's resolver cannot be interrupted: a name lookup that takes longer ends the connect when it returns.)
+    /// One deadline bounds all of it: name lookup, TCP, startup, authentication. It is the
+    /// configuration's [`connect_timeout`](PgConfig::connect_timeout), or its
+    /// [`io_timeout`](PgConfig::io_timeout) if none is set. (The system's resolver cannot be
+    /// interrupted: a name lookup that takes longer ends the connect when it returns.)
     ///
     /// # Errors
     ///
     /// - [`PgError::Config`] when the configuration cannot be used.
     /// - [`PgError::Io`] when no address of the host can be reached; the text names the host.
-    /// - [`PgError::Server`] when the server refuses, for example with `28P01` (wrong password), `3D000` (no such
-    ///   database), `53300` (too many connections) or `57P03` (starting up).
-    /// - [`PgError::Auth`] when this side refuses: no password to give, or a server that cannot prove itself.
+    /// - [`PgError::Server`] when the server refuses, for example with `28P01` (wrong password),
+    ///   `3D000` (no such database), `53300` (too many connections) or `57P03` (starting up).
+    /// - [`PgError::Auth`] when this side refuses: no password to give, or a server that cannot
+    ///   prove itself.
     /// - [`PgError::Timeout`] when it takes too long.
     pub fn connect(config: &PgConfig) -> PgResult<Self> {
         let limit = config.connect_limit();
-        let deadline = limit
-            .and_then(|(setting, value)| Deadline::after(Instant::now(), setting, value));
+        let deadline =
+            limit.and_then(|(setting, value)| Deadline::after(Instant::now(), setting, value));
         Self::connect_by(config, deadline)
     }
 
@@ -38,7 +40,10 @@ impl PgConnection {
     ///
     /// As [`connect`](Self::connect).
     pub fn connect_with_timeout(config: &PgConfig, timeout: Duration) -> PgResult<Self> {
-        Self::connect_by(config, Deadline::after(Instant::now(), "connect_timeout", timeout))
+        Self::connect_by(
+            config,
+            Deadline::after(Instant::now(), "connect_timeout", timeout),
+        )
     }
 
     fn connect_by(config: &PgConfig, deadline: Option<Deadline>) -> PgResult<Self> {
@@ -83,7 +88,11 @@ fn open(config: &PgConfig, deadline: Option<Deadline>) -> PgResult<Socket> {
         let now = Instant::now();
         if let Some(Deadline { setting, value, .. }) = deadline.filter(|limit| limit.at <= now) {
             let doing = "connecting to the server's address";
-            return Err(PgError::Timeout(Box::new(Timeout { setting, value, doing })));
+            return Err(PgError::Timeout(Box::new(Timeout {
+                setting,
+                value,
+                doing,
+            })));
         }
         let until = [deadline.map(|limit| limit.at), connecting.retry_at()];
         wait(connecting.source(), until.into_iter().flatten().min())?;

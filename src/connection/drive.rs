@@ -31,7 +31,8 @@ impl PgConnection {
         }
     }
 
-    /// One turn of every blocking loop: send, receive, and if neither moved anything, wait for what the engine wants.
+    /// One turn of every blocking loop: send, receive, and if neither moved anything, wait for what
+    /// the engine wants.
     pub(super) fn turn(&mut self) -> PgResult<()> {
         let sent = self.send()?;
         let received = self.receive()?;
@@ -40,13 +41,18 @@ impl PgConnection {
         }
         // Also when bytes keep coming: a deadline is for the whole operation.
         let now = Instant::now();
-        if self.engine.deadline().is_some_and(|deadline| deadline <= now) {
+        if self
+            .engine
+            .deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
             self.engine.handle_timeout(now);
         }
         Ok(())
     }
 
-    /// Sends what the socket takes now. Returns how much, 0 if it takes nothing or there is nothing.
+    /// Sends what the socket takes now. Returns how much, 0 if it takes nothing or there is
+    /// nothing.
     fn send(&mut self) -> PgResult<usize> {
         let pending = self.engine.send_pending();
         if pending.is_empty() {
@@ -67,7 +73,8 @@ impl PgConnection {
         }
     }
 
-    /// Receives what is there. Returns how much, 0 if nothing is; the end of the connection counts as something.
+    /// Receives what is there. Returns how much, 0 if nothing is; the end of the connection counts
+    /// as something.
     fn receive(&mut self) -> PgResult<usize> {
         match self.socket.recv(self.engine.recv_space()) {
             Ok(0) => {
@@ -86,11 +93,15 @@ impl PgConnection {
         }
     }
 
-    /// Waits until the socket is ready for what the engine wants or `until` has come; says whether it is ready.
+    /// Waits until the socket is ready for what the engine wants or `until` has come; says whether
+    /// it is ready.
     pub(super) fn wait(&self, until: Option<Instant>) -> PgResult<bool> {
         let interest = self.engine.interest();
-        let source =
-            Source { fd: self.socket.as_fd(), read: interest.read, write: interest.write };
+        let source = Source {
+            fd: self.socket.as_fd(),
+            read: interest.read,
+            write: interest.write,
+        };
         Ok(wait(Some(source), until)?)
     }
 
@@ -106,16 +117,19 @@ impl PgConnection {
                     let queue = &mut self.notifications;
                     Self::keep(queue, &mut self.dropped_messages, notification);
                 }
-                // Results are collected, parameters are kept by the session, and `Ready` shows in `is_ready`.
+                // Results are collected, parameters are kept by the session, and `Ready` shows in
+                // `is_ready`.
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// Receives what the socket has at this moment and takes it in; returns the number of bytes. Never waits.
+    /// Receives what the socket has at this moment and takes it in; returns the number of bytes.
+    /// Never waits.
     ///
-    /// What came is looked at: notices and notifications are kept, and the end of the session is noticed.
+    /// What came is looked at: notices and notifications are kept, and the end of the session is
+    /// noticed.
     ///
     /// # Errors
     ///
@@ -124,31 +138,40 @@ impl PgConnection {
         self.take_events()?;
         let count = self.receive()?;
         self.take_events()?;
-        if count == 0 { Err(PgError::WouldBlock) } else { Ok(count) }
+        if count == 0 {
+            Err(PgError::WouldBlock)
+        } else {
+            Ok(count)
+        }
     }
 
-    /// Sends as much of the queued output as the socket takes at this moment; returns the number of bytes, 0 when nothing
-    /// is queued. Never waits.
+    /// Sends as much of the queued output as the socket takes at this moment; returns the number of
+    /// bytes, 0 when nothing is queued. Never waits.
     ///
     /// # Errors
     ///
-    /// [`PgError::WouldBlock`] when the socket takes nothing. What broke the connection, when it is broken.
+    /// [`PgError::WouldBlock`] when the socket takes nothing. What broke the connection, when it is
+    /// broken.
     pub fn try_write(&mut self) -> PgResult<usize> {
         if self.engine.send_pending().is_empty() {
             return self.take_events().map(|()| 0);
         }
         let count = self.send()?;
         self.take_events()?;
-        if count == 0 { Err(PgError::WouldBlock) } else { Ok(count) }
+        if count == 0 {
+            Err(PgError::WouldBlock)
+        } else {
+            Ok(count)
+        }
     }
 
-    /// Waits until bytes from the server are here and takes them in; returns their number. Queued output keeps moving
-    /// meanwhile.
+    /// Waits until bytes from the server are here and takes them in; returns their number. Queued
+    /// output keeps moving meanwhile.
     ///
     /// # Errors
     ///
-    /// [`PgError::Timeout`] when nothing came within `timeout`; the connection stays as it is. What broke the connection,
-    /// when it is broken.
+    /// [`PgError::Timeout`] when nothing came within `timeout`; the connection stays as it is. What
+    /// broke the connection, when it is broken.
     pub fn poll_read(&mut self, timeout: Duration) -> PgResult<usize> {
         let deadline = Instant::now().checked_add(timeout);
         loop {
@@ -161,13 +184,13 @@ impl PgConnection {
         }
     }
 
-    /// Waits until all queued output is sent. Bytes that come meanwhile are taken in, so that two sides that are both
-    /// busy with sending cannot lock each other.
+    /// Waits until all queued output is sent. Bytes that come meanwhile are taken in, so that two
+    /// sides that are both busy with sending cannot lock each other.
     ///
     /// # Errors
     ///
-    /// [`PgError::Timeout`] when output is left after `timeout`; the connection stays as it is. What broke the connection,
-    /// when it is broken.
+    /// [`PgError::Timeout`] when output is left after `timeout`; the connection stays as it is.
+    /// What broke the connection, when it is broken.
     pub fn poll_write(&mut self, timeout: Duration) -> PgResult<()> {
         let deadline = Instant::now().checked_add(timeout);
         loop {
@@ -197,6 +220,10 @@ impl PgConnection {
         if self.wait(deadline)? {
             return Ok(());
         }
-        Err(PgError::Timeout(Box::new(Timeout { setting: "timeout", value, doing })))
+        Err(PgError::Timeout(Box::new(Timeout {
+            setting: "timeout",
+            value,
+            doing,
+        })))
     }
 }

@@ -9,8 +9,8 @@
 //! | `transaction.rs` | begin, commit, rollback, reset |
 //! | `retry.rs` | doing work again after an error that is safe to retry |
 //!
-//! Every blocking call is the same small loop: submit to the engine, move bytes, take events, wait in poll(2). There is
-//! no second path.
+//! Every blocking call is the same small loop: submit to the engine, move bytes, take events, wait
+//! in poll(2). There is no second path.
 
 mod connect;
 mod drive;
@@ -37,11 +37,12 @@ const KEPT_MESSAGES: usize = 4096;
 
 /// A connection to a PostgreSQL server.
 ///
-/// The calls of this face block until their answer is there, for [`io_timeout`](Self::io_timeout) at most. The socket
-/// is non-blocking all the same: a call waits in poll(2), with one deadline for the whole operation.
+/// The calls of this face block until their answer is there, for [`io_timeout`](Self::io_timeout)
+/// at most. The socket is non-blocking all the same: a call waits in poll(2), with one deadline for
+/// the whole operation.
 ///
-/// A connection belongs to its thread (`!Send`): there are no locks in it, and its rows share memory with
-/// each other. Dropping it says goodbye to the server in one non-blocking write.
+/// A connection belongs to its thread (`!Send`): there are no locks in it, and its rows share
+/// memory with each other. Dropping it says goodbye to the server in one non-blocking write.
 ///
 /// ```no_run
 /// use chopin_pg::{PgConfig, PgConnection};
@@ -57,10 +58,11 @@ const KEPT_MESSAGES: usize = 4096;
 ///
 /// # After an error
 ///
-/// An error of the server leaves the connection usable. After a timeout it stays usable too, as long as the late
-/// answer comes within [`drain_timeout`](crate::PgConfig::drain_timeout): it is dropped, and the next call gets its own
-/// answer. An I/O error, a violation of the protocol or the end of the session breaks the connection for good
-/// ([`is_broken`](Self::is_broken)): every later call fails with [`PgError::NotSent`], whose source is what broke it.
+/// An error of the server leaves the connection usable. After a timeout it stays usable too, as
+/// long as the late answer comes within [`drain_timeout`](crate::PgConfig::drain_timeout): it is
+/// dropped, and the next call gets its own answer. An I/O error, a violation of the protocol or the
+/// end of the session breaks the connection for good ([`is_broken`](Self::is_broken)): every later
+/// call fails with [`PgError::NotSent`], whose source is what broke it.
 pub struct PgConnection {
     engine: Engine,
     socket: Socket,
@@ -76,7 +78,8 @@ pub struct PgConnection {
 type NoticeHandler = Box<dyn FnMut(&Notice)>;
 
 impl PgConnection {
-    /// How long one operation may take; [`DEFAULT_IO_TIMEOUT`] unless the configuration says otherwise.
+    /// How long one operation may take; [`DEFAULT_IO_TIMEOUT`] unless the configuration says
+    /// otherwise.
     pub fn io_timeout(&self) -> Duration {
         self.io_timeout
     }
@@ -96,21 +99,22 @@ impl PgConnection {
         self.engine.session().process_id()
     }
 
-    /// The value of a run-time parameter that the server reports: `server_version`, `TimeZone`, `application_name`,
-    /// `standard_conforming_strings` and others. It follows every `SET`.
+    /// The value of a run-time parameter that the server reports: `server_version`, `TimeZone`,
+    /// `application_name`, `standard_conforming_strings` and others. It follows every `SET`.
     ///
     /// Source: PostgreSQL documentation, "Asynchronous Operations" (ParameterStatus).
     pub fn server_param(&self, name: &str) -> Option<&str> {
         self.engine.session().parameter(name)
     }
 
-    /// The number of rows that the last command touched: 0 for a command that counts none, and for an empty query.
+    /// The number of rows that the last command touched: 0 for a command that counts none, and for
+    /// an empty query.
     pub fn last_affected_rows(&self) -> u64 {
         self.last_tag.rows().unwrap_or(0)
     }
 
-    /// The tag of the last command that succeeded, such as `INSERT 0 5`; empty before the first one and after an empty
-    /// query.
+    /// The tag of the last command that succeeded, such as `INSERT 0 5`; empty before the first one
+    /// and after an empty query.
     pub fn last_command_tag(&self) -> &str {
         self.last_tag.as_str()
     }
@@ -120,8 +124,9 @@ impl PgConnection {
         self.engine.broken().is_some()
     }
 
-    /// Whether the connection can be used, going by what has already arrived: looks at the socket without waiting and
-    /// without a round trip, and so finds a server that has ended the session or hung up.
+    /// Whether the connection can be used, going by what has already arrived: looks at the socket
+    /// without waiting and without a round trip, and so finds a server that has ended the session
+    /// or hung up.
     pub fn is_alive(&mut self) -> bool {
         match self.try_fill_read_buf() {
             Ok(_) | Err(PgError::WouldBlock) => !self.is_broken(),
@@ -129,7 +134,8 @@ impl PgConnection {
         }
     }
 
-    /// Hands every notice to `handler` from now on, in order with everything else, instead of keeping it.
+    /// Hands every notice to `handler` from now on, in order with everything else, instead of
+    /// keeping it.
     ///
     /// The handler runs inside the call that met the notice; it cannot use the connection.
     pub fn set_notice_handler(&mut self, handler: impl FnMut(&Notice) + 'static) {
@@ -143,13 +149,14 @@ impl PgConnection {
 
     /// The notices that came since the last call, oldest first.
     ///
-    /// At most 4,096 messages are kept; the oldest give way, and [`dropped_messages`](Self::dropped_messages) counts them.
+    /// At most 4,096 messages are kept; the oldest give way, and
+    /// [`dropped_messages`](Self::dropped_messages) counts them.
     pub fn drain_notices(&mut self) -> impl Iterator<Item = Notice> + '_ {
         self.notices.drain(..)
     }
 
-    /// The notifications that came since the last call, oldest first. At most 4,096 are kept, as with
-    /// [`drain_notices`](Self::drain_notices).
+    /// The notifications that came since the last call, oldest first. At most 4,096 are kept, as
+    /// with [`drain_notices`](Self::drain_notices).
     pub fn drain_notifications(&mut self) -> impl Iterator<Item = Notification> + '_ {
         self.notifications.drain(..)
     }
@@ -164,7 +171,8 @@ impl PgConnection {
         self.socket.as_raw_fd()
     }
 
-    /// Whether TCP_NODELAY is set: always on TCP, never on a Unix-domain socket, which has no such delay.
+    /// Whether TCP_NODELAY is set: always on TCP, never on a Unix-domain socket, which has no such
+    /// delay.
     pub fn nodelay(&self) -> bool {
         self.socket.nodelay().unwrap_or(false)
     }
@@ -173,8 +181,8 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// [`PgError::Usage`] for `false`: the blocking calls wait in poll(2), which gives them their deadlines; a blocking
-    /// socket would take these away.
+    /// [`PgError::Usage`] for `false`: the blocking calls wait in poll(2), which gives them their
+    /// deadlines; a blocking socket would take these away.
     pub fn set_nonblocking(&mut self, nonblocking: bool) -> PgResult<()> {
         if nonblocking {
             return Ok(());

@@ -44,7 +44,11 @@ impl SimpleResult {
 impl From<CommandResult> for SimpleResult {
     fn from(result: CommandResult) -> Self {
         let columns = result.columns().map(<[Column]>::to_vec).unwrap_or_default();
-        Self { columns, tag: result.tag(), rows: result.into_rows() }
+        Self {
+            columns,
+            tag: result.tag(),
+            rows: result.into_rows(),
+        }
     }
 }
 
@@ -62,13 +66,14 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// - [`PgError::Server`] for an error of the server, with the query in its own field; the connection stays usable.
-    /// - [`PgError::Parameter`] when a parameter cannot be encoded, [`PgError::Usage`] when the text cannot be sent; nothing
-    ///   was sent then.
-    /// - [`PgError::Timeout`] when the answer takes longer than [`io_timeout`](Self::io_timeout). Whether the server did
-    ///   the work is unknown.
-    /// - [`PgError::Io`], [`PgError::Protocol`], [`PgError::ConnectionClosed`] when the connection broke under the query, and
-    ///   [`PgError::NotSent`] when it was broken before.
+    /// - [`PgError::Server`] for an error of the server, with the query in its own field; the
+    ///   connection stays usable.
+    /// - [`PgError::Parameter`] when a parameter cannot be encoded, [`PgError::Usage`] when the
+    ///   text cannot be sent; nothing was sent then.
+    /// - [`PgError::Timeout`] when the answer takes longer than [`io_timeout`](Self::io_timeout).
+    ///   Whether the server did the work is unknown.
+    /// - [`PgError::Io`], [`PgError::Protocol`], [`PgError::ConnectionClosed`] when the connection
+    ///   broke under the query, and [`PgError::NotSent`] when it was broken before.
     pub fn query(&mut self, sql: &str, params: &[&dyn ToSql]) -> PgResult<Vec<Row>> {
         self.query_with(sql, params)
     }
@@ -85,7 +90,12 @@ impl PgConnection {
     ///
     /// As [`query`](Self::query).
     pub fn query_with(&mut self, sql: &str, params: impl Params) -> PgResult<Vec<Row>> {
-        Ok(self.run(Request::Query { sql, params: &params })?.into_rows())
+        Ok(self
+            .run(Request::Query {
+                sql,
+                params: &params,
+            })?
+            .into_rows())
     }
 
     /// Runs a statement that returns exactly one row.
@@ -106,8 +116,8 @@ impl PgConnection {
         at_most_one(self.query(sql, params)?)
     }
 
-    /// Runs one statement with parameters and returns the number of rows that it touched, 0 for a statement that counts
-    /// none. Rows that it returns are dropped.
+    /// Runs one statement with parameters and returns the number of rows that it touched, 0 for a
+    /// statement that counts none. Rows that it returns are dropped.
     ///
     /// # Errors
     ///
@@ -122,15 +132,19 @@ impl PgConnection {
     ///
     /// As [`query`](Self::query).
     pub fn execute_with(&mut self, sql: &str, params: impl Params) -> PgResult<u64> {
-        let outcome = self.run(Request::Query { sql, params: &params })?;
+        let outcome = self.run(Request::Query {
+            sql,
+            params: &params,
+        })?;
         Ok(outcome.last().tag().rows().unwrap_or(0))
     }
 
     /// Prepares a statement; the server infers the types of its parameters.
     ///
-    /// The [`Statement`] has no lifetime and is not tied to this connection. A parameter whose Rust type is not the one that
-    /// the server inferred is sent as text, which the server reads as that type: an `i32` for a `numeric` parameter
-    /// works, and bytes are never taken for those of another type.
+    /// The [`Statement`] has no lifetime and is not tied to this connection. A parameter whose Rust
+    /// type is not the one that the server inferred is sent as text, which the server reads as that
+    /// type: an `i32` for a `numeric` parameter works, and bytes are never taken for those of
+    /// another type.
     ///
     /// ```no_run
     /// # let mut connection = chopin_pg::PgConnection::connect(&chopin_pg::PgConfig::from_url("")?)?;
@@ -148,8 +162,8 @@ impl PgConnection {
         self.prepare_typed(sql, &[])
     }
 
-    /// [`prepare`](Self::prepare) with declared types for the first parameters; [`Oid::UNSPECIFIED`] leaves one to the
-    /// server.
+    /// [`prepare`](Self::prepare) with declared types for the first parameters;
+    /// [`Oid::UNSPECIFIED`] leaves one to the server.
     ///
     /// # Errors
     ///
@@ -163,14 +177,24 @@ impl PgConnection {
         })
     }
 
-    /// Runs a prepared statement and returns its rows. A connection that has not prepared it does so first, in the same
-    /// round trip.
+    /// Runs a prepared statement and returns its rows. A connection that has not prepared it does
+    /// so first, in the same round trip.
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query); [`PgError::Usage`] when the number of parameters is not the statement's.
-    pub fn query_prepared(&mut self, statement: &Statement, params: impl Params) -> PgResult<Vec<Row>> {
-        Ok(self.run(Request::Execute { statement, params: &params })?.into_rows())
+    /// As [`query`](Self::query); [`PgError::Usage`] when the number of parameters is not the
+    /// statement's.
+    pub fn query_prepared(
+        &mut self,
+        statement: &Statement,
+        params: impl Params,
+    ) -> PgResult<Vec<Row>> {
+        Ok(self
+            .run(Request::Execute {
+                statement,
+                params: &params,
+            })?
+            .into_rows())
     }
 
     /// Runs a prepared statement and returns the number of rows that it touched.
@@ -178,13 +202,20 @@ impl PgConnection {
     /// # Errors
     ///
     /// As [`query_prepared`](Self::query_prepared).
-    pub fn execute_prepared(&mut self, statement: &Statement, params: impl Params) -> PgResult<u64> {
-        let outcome = self.run(Request::Execute { statement, params: &params })?;
+    pub fn execute_prepared(
+        &mut self,
+        statement: &Statement,
+        params: impl Params,
+    ) -> PgResult<u64> {
+        let outcome = self.run(Request::Execute {
+            statement,
+            params: &params,
+        })?;
         Ok(outcome.last().tag().rows().unwrap_or(0))
     }
 
-    /// Closes a prepared statement on this connection. It is not needed: a statement whose last handle is gone is closed by
-    /// itself, a little later.
+    /// Closes a prepared statement on this connection. It is not needed: a statement whose last
+    /// handle is gone is closed by itself, a little later.
     ///
     /// # Errors
     ///
@@ -196,23 +227,28 @@ impl PgConnection {
         closed.map(drop)
     }
 
-    /// Runs a string of statements without parameters (the simple protocol) and returns the rows of the last statement
-    /// that returns rows.
+    /// Runs a string of statements without parameters (the simple protocol) and returns the rows of
+    /// the last statement that returns rows.
     ///
-    /// Values come in text format; they are read as the same Rust types, and as `String` whatever their type.
-    /// [`query_simple_results`](Self::query_simple_results) keeps the results of several statements apart.
+    /// Values come in text format; they are read as the same Rust types, and as `String` whatever
+    /// their type. [`query_simple_results`](Self::query_simple_results) keeps the results of
+    /// several statements apart.
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query). The statements form one implicit transaction, unless the string has BEGIN and COMMIT of
-    /// its own.
+    /// As [`query`](Self::query). The statements form one implicit transaction, unless the string
+    /// has BEGIN and COMMIT of its own.
     pub fn query_simple(&mut self, sql: &str) -> PgResult<Vec<Row>> {
         let outcome = self.run(Request::Simple { sql })?;
-        let last = outcome.into_results().rev().find(|result| result.columns().is_some());
+        let last = outcome
+            .into_results()
+            .rev()
+            .find(|result| result.columns().is_some());
         Ok(last.map(CommandResult::into_rows).unwrap_or_default())
     }
 
-    /// Runs a string of statements without parameters (the simple protocol) and returns the result of each, in order.
+    /// Runs a string of statements without parameters (the simple protocol) and returns the result
+    /// of each, in order.
     ///
     /// ```no_run
     /// # let mut connection = chopin_pg::PgConnection::connect(&chopin_pg::PgConfig::from_url("")?)?;
@@ -249,7 +285,10 @@ impl PgConnection {
 fn exactly_one(rows: Vec<Row>) -> PgResult<Row> {
     match <[Row; 1]>::try_from(rows) {
         Ok([row]) => Ok(row),
-        Err(rows) => Err(PgError::Rows { expected: "exactly one row", got: rows.len() as u64 }),
+        Err(rows) => Err(PgError::Rows {
+            expected: "exactly one row",
+            got: rows.len() as u64,
+        }),
     }
 }
 
@@ -259,6 +298,9 @@ fn at_most_one(rows: Vec<Row>) -> PgResult<Option<Row>> {
     }
     match <[Row; 1]>::try_from(rows) {
         Ok([row]) => Ok(Some(row)),
-        Err(rows) => Err(PgError::Rows { expected: "at most one row", got: rows.len() as u64 }),
+        Err(rows) => Err(PgError::Rows {
+            expected: "at most one row",
+            got: rows.len() as u64,
+        }),
     }
 }

@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 use crate::error::{PgResult, retry_with};
 use crate::net::wait;
 
-/// Calls `work` until it succeeds, fails with an error that is not
-/// [safe to retry](crate::PgError::is_safe_to_retry), or has been repeated `max_retries` times. Between two calls it waits,
-/// longer each time, for a random part of a growing limit ([`Backoff`](crate::error::Backoff)).
+/// Calls `work` until it succeeds, fails with an error that is not [safe to
+/// retry](crate::PgError::is_safe_to_retry), or has been repeated `max_retries` times. Between two
+/// calls it waits, longer each time, for a random part of a growing limit
+/// ([`Backoff`](crate::error::Backoff)).
 ///
-/// Repeated is only what the server surely did not do: serialization failures, deadlocks, requests that were never
-/// sent, and connects that were refused because the server is starting or full. A timeout never is. `work` should be
-/// a whole transaction, and begin with what makes a new one possible.
+/// Repeated is only what the server surely did not do: serialization failures, deadlocks, requests
+/// that were never sent, and connects that were refused because the server is starting or full. A
+/// timeout never is. `work` should be a whole transaction, and begin with what makes a new one
+/// possible.
 ///
 /// ```no_run
 /// use chopin_pg::retry;

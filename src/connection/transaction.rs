@@ -27,8 +27,8 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// [`PgError::Usage`] when the transaction had failed, so that the server rolled it back instead; else as
-    /// [`query`](Self::query).
+    /// [`PgError::Usage`] when the transaction had failed, so that the server rolled it back
+    /// instead; else as [`query`](Self::query).
     pub fn commit(&mut self) -> PgResult<()> {
         let outcome = self.run(Request::Simple { sql: "COMMIT" })?;
         if outcome.last().tag().as_str() == "ROLLBACK" {
@@ -49,9 +49,10 @@ impl PgConnection {
         self.execute_batch("ROLLBACK")
     }
 
-    /// Brings the session back to its first state: rolls back what is open, then `DISCARD ALL` (settings, temporary
-    /// tables, advisory locks, LISTENs, prepared statements). [`Statement`](super::Statement)s stay usable: they are
-    /// prepared again when they are next run.
+    /// Brings the session back to its first state: rolls back what is open, then `DISCARD ALL`
+    /// (settings, temporary tables, advisory locks, LISTENs, prepared statements).
+    /// [`Statement`](super::Statement)s stay usable: they are prepared again when they are next
+    /// run.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Base64 (RFC 4648, section 4): the standard alphabet, with padding.
 //!
-//! Decoding is strict. SCRAM's messages are signed as they were sent, so a text that another decoder
-//! would read differently, or not at all, has no business in one: white space, missing or misplaced
-//! padding and set bits behind the last byte are refused.
+//! Decoding is strict. SCRAM's messages are signed as they were sent, so a text that another
+//! decoder would read differently, or not at all, has no business in one: white space, missing or
+//! misplaced padding and set bits behind the last byte are refused.
 
 use std::error::Error;
 use std::fmt;
@@ -47,11 +47,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
         let bits = u32::from_be_bytes([0, first, second, third]);
         for at in 0..4 {
             // n bytes are told by n + 1 digits.
-            let symbol = if at <= group.len() {
-                digit(bits, at)
-            } else {
-                PADDING
-            };
+            let symbol = if at <= group.len() { digit(bits, at) } else { PADDING };
             text.push(char::from(symbol));
         }
     }
@@ -73,12 +69,7 @@ pub(crate) fn decode(text: &[u8]) -> Result<Vec<u8>, DecodeError> {
     if text.len() % 4 != 0 {
         return Err(DecodeError::Length);
     }
-    let padding = text
-        .iter()
-        .rev()
-        .take(2)
-        .take_while(|symbol| **symbol == PADDING)
-        .count();
+    let padding = text.iter().rev().take(2).take_while(|symbol| **symbol == PADDING).count();
     let digits = text.len() - padding;
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let mut pending = 0_u32;
@@ -94,11 +85,7 @@ pub(crate) fn decode(text: &[u8]) -> Result<Vec<u8>, DecodeError> {
             pending &= (1 << pending_bits) - 1;
         }
     }
-    if pending != 0 {
-        Err(DecodeError::TrailingBits)
-    } else {
-        Ok(bytes)
-    }
+    if pending != 0 { Err(DecodeError::TrailingBits) } else { Ok(bytes) }
 }
 
 /// The value of a digit, if it is one.
@@ -130,11 +117,7 @@ mod tests {
             ("foobar", "Zm9vYmFy"),
         ] {
             assert_eq!(encode(bytes.as_bytes()), text);
-            assert_eq!(
-                decode(text.as_bytes()).as_deref(),
-                Ok(bytes.as_bytes()),
-                "{text}"
-            );
+            assert_eq!(decode(text.as_bytes()).as_deref(), Ok(bytes.as_bytes()), "{text}");
         }
     }
 
@@ -144,11 +127,7 @@ mod tests {
         for length in 0..=bytes.len() {
             let text = encode(&bytes[..length]);
             assert_eq!(text.len(), length.div_ceil(3) * 4);
-            assert_eq!(
-                decode(text.as_bytes()).as_deref(),
-                Ok(&bytes[..length]),
-                "{text}"
-            );
+            assert_eq!(decode(text.as_bytes()).as_deref(), Ok(&bytes[..length]), "{text}");
         }
     }
 
@@ -193,15 +172,8 @@ mod tests {
 
     #[test]
     fn decode_errors_say_what_is_wrong() {
-        assert_eq!(
-            DecodeError::Symbol(7).to_string(),
-            "no base64 digit at byte 7"
-        );
+        assert_eq!(DecodeError::Symbol(7).to_string(), "no base64 digit at byte 7");
         assert!(DecodeError::Length.to_string().contains("multiple of four"));
-        assert!(
-            DecodeError::TrailingBits
-                .to_string()
-                .contains("behind its last byte")
-        );
+        assert!(DecodeError::TrailingBits.to_string().contains("behind its last byte"));
     }
 }

@@ -1,8 +1,8 @@
 //! Cutting a stream of bytes into the 64-byte blocks that SHA-256 and MD5 compress.
 //!
 //! Both are Merkle-Damgård constructions with the same block length and the same padding: a 1 bit,
-//! zeros, and the message's length in bits in the last eight bytes. They differ in the byte order of
-//! that length, which the caller supplies.
+//! zeros, and the message's length in bits in the last eight bytes. They differ in the byte order
+//! of that length, which the caller supplies.
 
 use super::wipe::wipe;
 
@@ -25,11 +25,7 @@ pub(super) struct BlockBuffer {
 impl BlockBuffer {
     /// A buffer for a message of which `absorbed` bytes, whole blocks, were compressed already.
     pub(super) fn after(absorbed: u64) -> Self {
-        Self {
-            bytes: [0; BLOCK_LEN],
-            filled: 0,
-            total: absorbed,
-        }
+        Self { bytes: [0; BLOCK_LEN], filled: 0, total: absorbed }
     }
 
     /// Takes `data` and hands every block that becomes full to `compress`, in order.

@@ -11,10 +11,7 @@ pub(crate) fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
         return false;
     }
     // `black_box` keeps the compiler from seeing that the result is decided before the end.
-    let difference = a
-        .iter()
-        .zip(b)
-        .fold(0, |seen, (x, y)| black_box(seen | (x ^ y)));
+    let difference = a.iter().zip(b).fold(0, |seen, (x, y)| black_box(seen | (x ^ y)));
     black_box(difference) == 0
 }
 
@@ -30,10 +27,7 @@ mod tests {
             for bit in 0..8 {
                 let mut changed = original.clone();
                 changed[at] ^= 1 << bit;
-                assert!(
-                    !constant_time_eq(&original, &changed),
-                    "byte {at}, bit {bit}"
-                );
+                assert!(!constant_time_eq(&original, &changed), "byte {at}, bit {bit}");
             }
         }
     }

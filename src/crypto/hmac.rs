@@ -45,11 +45,7 @@ impl HmacKey {
             wipe(&mut block);
             state
         };
-        let key = Self {
-            inner: after(0x36),
-            outer: after(0x5c),
-            compressor,
-        };
+        let key = Self { inner: after(0x36), outer: after(0x5c), compressor };
         wipe(&mut padded);
         key
     }
@@ -104,10 +100,7 @@ impl DigestBlock {
         wipe(&mut padded);
         // The length in bits, of the key block and the digest together.
         block[15] = 8 * (64 + 32);
-        Self {
-            block,
-            state: [0; 8],
-        }
+        Self { block, state: [0; 8] }
     }
 
     /// The digest, as words.
@@ -158,11 +151,7 @@ mod tests {
                 &[0xcd; 50],
                 "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b",
             ),
-            (
-                &[0x0c; 20],
-                b"Test With Truncation",
-                "a3b6167473100ee06e0c796c2955552b",
-            ),
+            (&[0x0c; 20], b"Test With Truncation", "a3b6167473100ee06e0c796c2955552b"),
             (
                 &[0xaa; 131],
                 b"Test Using Larger Than Block-Size Key - Hash Key First",

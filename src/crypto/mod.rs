@@ -5,9 +5,8 @@
 //! secrets that wipe themselves.
 //!
 //! This is a pure floor: it imports nothing from the rest of the crate, knows no protocol message
-//! and no configuration. Its two effects on the outside are [`random`], which asks the operating
-//! system, and the use of the processor's own SHA-256 instructions where it has them (see
-//! [`sha256`](mod@sha256)).
+//! and no configuration. It reaches outside in two places: [`random`](fn@random) asks the operating
+//! system, and [`sha256`](mod@sha256) uses the processor's own instructions where it has them.
 //!
 //! Everything here is checked against the published vectors of its standard beside the code, and
 //! against independent implementations with random inputs in `tests.rs`.

@@ -81,31 +81,14 @@ mod tests {
     #[test]
     fn s9_4_pbkdf2_sha256_counterparts_of_rfc6070() {
         for (iterations, expected) in [
-            (
-                1,
-                "120fb6cffcf8b32c43e7225256c4f837a86548c92ccc35480805987cb70be17b",
-            ),
-            (
-                2,
-                "ae4d0c95af6b46d32d0adff928f06dd02a303f8ef3c251dfd6e2d85a95474c43",
-            ),
-            (
-                4096,
-                "c5e478d59288c841aa530db6845c4c8d962893a001ce4e11a4963873aa98134a",
-            ),
+            (1, "120fb6cffcf8b32c43e7225256c4f837a86548c92ccc35480805987cb70be17b"),
+            (2, "ae4d0c95af6b46d32d0adff928f06dd02a303f8ef3c251dfd6e2d85a95474c43"),
+            (4096, "c5e478d59288c841aa530db6845c4c8d962893a001ce4e11a4963873aa98134a"),
         ] {
-            assert_eq!(
-                derived_hex("password", "salt", iterations),
-                expected,
-                "{iterations}"
-            );
+            assert_eq!(derived_hex("password", "salt", iterations), expected, "{iterations}");
         }
         assert_eq!(
-            derived_hex(
-                "passwordPASSWORDpassword",
-                "saltSALTsaltSALTsaltSALTsaltSALTsalt",
-                4096,
-            ),
+            derived_hex("passwordPASSWORDpassword", "saltSALTsaltSALTsaltSALTsaltSALTsalt", 4096,),
             "348c89dbcbd32b2f32d814b8116e84cf2b17347ebc1800181c4e2a1fb8dd53e1",
         );
     }

@@ -9,8 +9,6 @@
 //! | macOS, iOS | `getentropy` |
 //! | any other | `/dev/urandom` |
 
-#![allow(unsafe_code)]
-
 use std::fs::File;
 use std::io::{self, Read};
 
@@ -48,6 +46,7 @@ mod system {
     /// One `getrandom` call; it may be interrupted and it may give less than was asked for.
     ///
     /// By number, because the C libraries that Rust still supports do not all have the function.
+    #[allow(unsafe_code)]
     fn getrandom(buffer: &mut [u8]) -> io::Result<usize> {
         // SAFETY: the kernel writes at most `len` bytes to the address, and both describe
         // `buffer`, which is exclusively borrowed for the call.
@@ -69,6 +68,7 @@ mod system {
     }
 
     /// One `getentropy` call for as much of `buffer` as it may ask for.
+    #[allow(unsafe_code)]
     fn getentropy(buffer: &mut [u8]) -> io::Result<usize> {
         let length = buffer.len().min(CALL_LIMIT);
         // SAFETY: the call writes `length` bytes to the address, which are within `buffer`,
@@ -101,18 +101,22 @@ fn fill_from_device(buffer: &mut [u8]) -> io::Result<()> {
 ///
 /// `source` returns how many bytes it wrote to the front of what it was given.
 fn fill(
-    mut buffer: &mut [u8],
+    buffer: &mut [u8],
     mut source: impl FnMut(&mut [u8]) -> io::Result<usize>,
 ) -> io::Result<()> {
-    while !buffer.is_empty() {
-        let written = match source(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            result => result?,
-        };
-        let rest = std::mem::take(&mut buffer).get_mut(written..);
-        buffer = rest.filter(|_| written > 0).ok_or_else(|| {
-            io::Error::other("the operating system's random source gave no usable answer")
-        })?;
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let missing = buffer.len() - filled;
+        match source(&mut buffer[filled..]) {
+            Ok(written) if (1..=missing).contains(&written) => filled += written,
+            Ok(_) => {
+                return Err(io::Error::other(
+                    "the operating system's random source gave no usable answer",
+                ));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -160,11 +164,7 @@ mod tests {
         let mut calls = 0;
         let late = fill(&mut bytes, |rest| {
             calls += 1;
-            if rest.len() > 4 {
-                Ok(1)
-            } else {
-                Err(io::Error::other("gone"))
-            }
+            if rest.len() > 4 { Ok(1) } else { Err(io::Error::other("gone")) }
         });
         assert_eq!(late.unwrap_err().to_string(), "gone");
         assert_eq!(calls, 5);

@@ -128,33 +128,19 @@ impl Sha256 {
 
     /// Goes on from `state`, which whole blocks of together `absorbed` bytes have led to.
     pub(super) fn resume(state: State, absorbed: u64, compressor: Compressor) -> Self {
-        Self {
-            state,
-            input: BlockBuffer::after(absorbed),
-            compressor,
-        }
+        Self { state, input: BlockBuffer::after(absorbed), compressor }
     }
 
     /// Appends `data` to the message.
     pub(crate) fn update(&mut self, data: &[u8]) {
-        let Self {
-            state,
-            input,
-            compressor,
-        } = self;
+        let Self { state, input, compressor } = self;
         input.update(data, |block| compress_bytes(*compressor, state, block));
     }
 
     /// The digest of the message.
     pub(crate) fn finish(mut self) -> [u8; DIGEST_LEN] {
-        let Self {
-            state,
-            input,
-            compressor,
-        } = &mut self;
-        input.finish(u64::to_be_bytes, |block| {
-            compress_bytes(*compressor, state, block)
-        });
+        let Self { state, input, compressor } = &mut self;
+        input.finish(u64::to_be_bytes, |block| compress_bytes(*compressor, state, block));
         digest(state)
     }
 }
@@ -202,10 +188,7 @@ fn compress_portable(state: &mut State, block: &Block) {
                     [14, 9, 1].map(|ahead| schedule[(at + ahead) % schedule.len()]);
                 let s0 = fifteen.rotate_right(7) ^ fifteen.rotate_right(18) ^ (fifteen >> 3);
                 let s1 = two.rotate_right(17) ^ two.rotate_right(19) ^ (two >> 10);
-                schedule[at] = schedule[at]
-                    .wrapping_add(s0)
-                    .wrapping_add(seven)
-                    .wrapping_add(s1);
+                schedule[at] = schedule[at].wrapping_add(s0).wrapping_add(seven).wrapping_add(s1);
             }
             round(&mut variables, constant.wrapping_add(schedule[at]));
         }
@@ -223,10 +206,7 @@ fn round(variables: &mut State, input: u32) {
     let [a, b, c, d, e, f, g, h] = *variables;
     let sum1 = e.rotate_right(6) ^ e.rotate_right(11) ^ e.rotate_right(25);
     let choice = (e & f) ^ (!e & g);
-    let t1 = h
-        .wrapping_add(sum1)
-        .wrapping_add(choice)
-        .wrapping_add(input);
+    let t1 = h.wrapping_add(sum1).wrapping_add(choice).wrapping_add(input);
     let sum0 = a.rotate_right(2) ^ a.rotate_right(13) ^ a.rotate_right(22);
     let majority = (a & b) ^ (a & c) ^ (b & c);
     let t2 = sum0.wrapping_add(majority);
@@ -254,14 +234,8 @@ mod tests {
     #[test]
     fn s8_3_sha256_nist_vectors() {
         for (message, expected) in [
-            (
-                "",
-                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-            ),
-            (
-                "abc",
-                "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
-            ),
+            ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+            ("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
             (
                 "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
                 "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
@@ -279,57 +253,17 @@ mod tests {
             "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
         );
         for (byte, length, expected) in [
-            (
-                0xbd,
-                1,
-                "68325720aabd7c82f30f554b313d0570c95accbb7dc4b5aae11204c08ffe732b",
-            ),
-            (
-                0,
-                55,
-                "02779466cdec163811d078815c633f21901413081449002f24aa3e80f0b88ef7",
-            ),
-            (
-                0,
-                56,
-                "d4817aa5497628e7c77e6b606107042bbba3130888c5f47a375e6179be789fbb",
-            ),
-            (
-                0,
-                57,
-                "65a16cb7861335d5ace3c60718b5052e44660726da4cd13bb745381b235a1785",
-            ),
-            (
-                0,
-                64,
-                "f5a5fd42d16a20302798ef6ed309979b43003d2320d9f0e8ea9831a92759fb4b",
-            ),
-            (
-                0,
-                1000,
-                "541b3e9daa09b20bf85fa273e5cbd3e80185aa4ec298e765db87742b70138a53",
-            ),
-            (
-                b'A',
-                1000,
-                "c2e686823489ced2017f6059b8b239318b6364f6dcd835d0a519105a1eadd6e4",
-            ),
-            (
-                b'U',
-                1005,
-                "f4d62ddec0f3dd90ea1380fa16a5ff8dc4c54b21740650f24afc4120903552b0",
-            ),
-            (
-                0,
-                1_000_000,
-                "d29751f2649b32ff572b5e0a9f541ea660a50f94ff0beedfb0b692b924cc8025",
-            ),
+            (0xbd, 1, "68325720aabd7c82f30f554b313d0570c95accbb7dc4b5aae11204c08ffe732b"),
+            (0, 55, "02779466cdec163811d078815c633f21901413081449002f24aa3e80f0b88ef7"),
+            (0, 56, "d4817aa5497628e7c77e6b606107042bbba3130888c5f47a375e6179be789fbb"),
+            (0, 57, "65a16cb7861335d5ace3c60718b5052e44660726da4cd13bb745381b235a1785"),
+            (0, 64, "f5a5fd42d16a20302798ef6ed309979b43003d2320d9f0e8ea9831a92759fb4b"),
+            (0, 1000, "541b3e9daa09b20bf85fa273e5cbd3e80185aa4ec298e765db87742b70138a53"),
+            (b'A', 1000, "c2e686823489ced2017f6059b8b239318b6364f6dcd835d0a519105a1eadd6e4"),
+            (b'U', 1005, "f4d62ddec0f3dd90ea1380fa16a5ff8dc4c54b21740650f24afc4120903552b0"),
+            (0, 1_000_000, "d29751f2649b32ff572b5e0a9f541ea660a50f94ff0beedfb0b692b924cc8025"),
         ] {
-            assert_eq!(
-                both_hex(&vec![byte; length]),
-                expected,
-                "{length} times {byte:#x}"
-            );
+            assert_eq!(both_hex(&vec![byte; length]), expected, "{length} times {byte:#x}");
         }
     }
 
@@ -358,10 +292,7 @@ mod tests {
         let left = bytes_after_drop(hash);
         assert!(!left.contains(&0x5a), "{left:x?}");
         for word in state {
-            assert!(
-                !left.windows(4).any(|bytes| bytes == word.to_ne_bytes()),
-                "{left:x?}"
-            );
+            assert!(!left.windows(4).any(|bytes| bytes == word.to_ne_bytes()), "{left:x?}");
         }
     }
 }

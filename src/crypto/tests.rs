@@ -1,8 +1,8 @@
 //! Differential tests: this floor against independent implementations, with random inputs.
 //!
 //! Whatever uses SHA-256 runs with the processor's compression and with the portable one, so that
-//! one machine tests both. Messages come in random pieces, so that every place where a piece can end
-//! within a block is met.
+//! one machine tests both. Messages come in random pieces, so that every place where a piece can
+//! end within a block is met.
 
 use std::num::NonZeroU32;
 

@@ -185,9 +185,7 @@ pub(super) fn bytes_after_drop<T>(value: T) -> Vec<u8> {
     // Bytes are read one by one, volatile, so that the compiler cannot reason about the dead value.
     // SAFETY: the slot is still a live local of `size_of::<T>()` bytes; the callers' types have no
     // padding that was never written.
-    (0..size_of::<T>())
-        .map(|at| unsafe { address.add(at).read_volatile() })
-        .collect()
+    (0..size_of::<T>()).map(|at| unsafe { address.add(at).read_volatile() }).collect()
 }
 
 #[cfg(test)]
@@ -243,10 +241,7 @@ mod tests {
     #[test]
     fn h37_debug_never_shows_a_secret() {
         assert_eq!(format!("{:?}", SecretArray::new(*b"hunter2")), "<secret>");
-        assert_eq!(
-            format!("{:?}", SecretBytes::from(&b"hunter2"[..])),
-            "<secret>"
-        );
+        assert_eq!(format!("{:?}", SecretBytes::from(&b"hunter2"[..])), "<secret>");
         assert_eq!(format!("{:?}", SecretString::from("hunter2")), "<secret>");
         assert_eq!(
             format!("{:#?}", Some(SecretString::from("hunter2"))),
@@ -258,10 +253,7 @@ mod tests {
     fn secrets_compare_by_content() {
         assert_eq!(SecretString::from("a"), SecretString::from("a".to_owned()));
         assert_ne!(SecretString::from("a"), SecretString::from("ab"));
-        assert_eq!(
-            SecretBytes::from(vec![1, 2]),
-            SecretBytes::from(&[1, 2][..])
-        );
+        assert_eq!(SecretBytes::from(vec![1, 2]), SecretBytes::from(&[1, 2][..]));
         assert_ne!(SecretBytes::from(vec![1, 2]), SecretBytes::from(vec![1, 3]));
         assert_eq!(SecretString::from("hunter2").as_str(), "hunter2");
     }

@@ -1,8 +1,9 @@
 //! What a message means for the request at the front of the queue.
 //!
-//! Answers come in the order of the requests, so every message belongs to the front one, but for those that can come at
-//! any time. A message that the front request does not wait for is a violation of the protocol and breaks the
-//! connection: from there on nothing could be attributed with certainty.
+//! Answers come in the order of the requests, so every message belongs to the front one, but for
+//! those that can come at any time. A message that the front request does not wait for is a
+//! violation of the protocol and breaks the connection: from there on nothing could be attributed
+//! with certainty.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -22,27 +23,40 @@ impl Engine {
     /// Takes the message of `size` bytes that was just consumed.
     #[inline]
     pub(super) fn step_answer(&mut self, size: usize) -> PgResult<Step> {
-        let Some(frame) = self.recv.consumed(size) else { return Ok(Step::Starved) };
+        let Some(frame) = self.recv.consumed(size) else {
+            return Ok(Step::Starved);
+        };
         if frame.tag == tag::DATA_ROW {
-            return Self::data_row(&mut self.in_flight.front_mut(), frame, &mut self.cells, size);
+            return Self::data_row(
+                &mut self.in_flight.front_mut(),
+                frame,
+                &mut self.cells,
+                size,
+            );
         }
         let tag = frame.tag;
         let message = Backend::parse(frame)?;
         let Some(request) = self.in_flight.front_mut() else {
             return match message {
-                // Said to nobody in particular: the server ends the session, or ended it while we were idle.
+                // Said to nobody in particular: the server ends the session, or ended it while we
+                // were idle.
                 Backend::ErrorResponse(fields) => Err(ServerError::parse(fields)?.into()),
                 message => any_time(&mut self.session, &mut self.pending, tag, message),
             };
         };
         match (request.phase, message) {
             (Phase::Close(left), Backend::CloseComplete) => {
-                request.phase =
-                    if left > 1 { Phase::Close(left - 1) } else { request.first_phase() };
+                request.phase = if left > 1 {
+                    Phase::Close(left - 1)
+                } else {
+                    request.first_phase()
+                };
             }
             (Phase::Parse, Backend::ParseComplete) => self.parse_complete(),
             (Phase::StatementParameters, Backend::ParameterDescription(list)) => {
-                let types = list.map(|oid| Ok(Oid::new(oid?))).collect::<PgResult<Vec<_>>>()?;
+                let types = list
+                    .map(|oid| Ok(Oid::new(oid?)))
+                    .collect::<PgResult<Vec<_>>>()?;
                 if let Kind::Prepare { params, .. } = &mut request.kind {
                     *params = types;
                 }
@@ -70,7 +84,9 @@ impl Engine {
             (Phase::PortalRows | Phase::Command, Backend::EmptyQueryResponse) => {
                 self.command_complete(CommandTag::EMPTY);
             }
-            (Phase::PortalRows | Phase::Command, Backend::CopyInResponse(_)) => self.refuse_copy_in()?,
+            (Phase::PortalRows | Phase::Command, Backend::CopyInResponse(_)) => {
+                self.refuse_copy_in()?
+            }
             (Phase::PortalRows | Phase::Command, Backend::CopyOutResponse(_)) => {
                 request.phase = Phase::CopyOut;
                 request.error.get_or_insert(PgError::Usage(
@@ -82,7 +98,9 @@ impl Engine {
             (Phase::Command | Phase::Sync, Backend::ReadyForQuery(status)) => {
                 self.ready_for_query(status);
             }
-            (_, Backend::ErrorResponse(fields)) => self.error_response(ServerError::parse(fields)?)?,
+            (_, Backend::ErrorResponse(fields)) => {
+                self.error_response(ServerError::parse(fields)?)?
+            }
             (_, message) => return any_time(&mut self.session, &mut self.pending, tag, message),
         }
         Ok(Step::Consumed)
@@ -96,14 +114,18 @@ impl Engine {
         cells: &mut Vec<usize>,
         size: usize,
     ) -> PgResult<Step> {
-        let Some(request) = request.as_mut() else { return Err(out_of_place(tag::DATA_ROW)) };
+        let Some(request) = request.as_mut() else {
+            return Err(out_of_place(tag::DATA_ROW));
+        };
         let (Phase::PortalRows | Phase::CommandRows, Some(columns)) =
             (request.phase, request.columns.as_deref())
         else {
             return Err(out_of_place(tag::DATA_ROW));
         };
         let Some((count, body)) = frame.body.split_first_chunk() else {
-            return Err(PgError::Protocol("malformed DataRow: it has no cell count".to_owned()));
+            return Err(PgError::Protocol(
+                "malformed DataRow: it has no cell count".to_owned(),
+            ));
         };
         let count = i16::from_be_bytes(*count);
         if usize::try_from(count) != Ok(columns.len()) {
@@ -119,7 +141,8 @@ impl Engine {
                 split_cells(body, columns.len(), 0, cells)?;
                 return Ok(Step::Row(request.ticket, size));
             }
-            // Drained, but still looked at: what is malformed must not pass because nobody wants it.
+            // Drained, but still looked at: what is malformed must not pass because nobody wants
+            // it.
             _ => {
                 cells.clear();
                 split_cells(body, columns.len(), 0, cells)?;
@@ -130,15 +153,22 @@ impl Engine {
 
     /// The columns of the rows that follow.
     fn describe(&mut self, columns: Rc<[Column]>) {
-        let Some(request) = self.in_flight.front_mut() else { return };
+        let Some(request) = self.in_flight.front_mut() else {
+            return;
+        };
         request.describe(Some(Rc::clone(&columns)));
         if request.delivery == Delivery::Events {
-            self.pending.push_back(Event::Columns { ticket: request.ticket, columns });
+            self.pending.push_back(Event::Columns {
+                ticket: request.ticket,
+                columns,
+            });
         }
     }
 
     fn parse_complete(&mut self) {
-        let Some(request) = self.in_flight.front_mut() else { return };
+        let Some(request) = self.in_flight.front_mut() else {
+            return;
+        };
         request.phase = match &request.kind {
             Kind::Prepare { .. } => Phase::StatementParameters,
             Kind::Execute { statement, .. } => {
@@ -156,15 +186,25 @@ impl Engine {
         if matches!(tag.as_str(), "DISCARD ALL" | "DEALLOCATE ALL") {
             self.statements.clear();
         }
-        let Some(request) = self.in_flight.front_mut() else { return };
-        request.phase = if matches!(request.kind, Kind::Simple) { Phase::Command } else { Phase::Sync };
+        let Some(request) = self.in_flight.front_mut() else {
+            return;
+        };
+        request.phase = if matches!(request.kind, Kind::Simple) {
+            Phase::Command
+        } else {
+            Phase::Sync
+        };
         request.command_complete(tag);
         if request.delivery == Delivery::Events {
-            self.pending.push_back(Event::CommandComplete { ticket: request.ticket, tag });
+            self.pending.push_back(Event::CommandComplete {
+                ticket: request.ticket,
+                tag,
+            });
         }
     }
 
-    /// The server wants COPY data that nobody has: it is told so, if nothing else is on its way to it.
+    /// The server wants COPY data that nobody has: it is told so, if nothing else is on its way to
+    /// it.
     fn refuse_copy_in(&mut self) -> PgResult<()> {
         let error = "COPY from STDIN goes through copy_in, not through a query";
         if self.in_flight.len() > 1 {
@@ -172,11 +212,16 @@ impl Engine {
                 "{error}; the requests behind it are lost in its data"
             )));
         }
-        let Some(request) = self.in_flight.front_mut() else { return Ok(()) };
-        request.error.get_or_insert_with(|| PgError::Usage(error.to_owned()));
+        let Some(request) = self.in_flight.front_mut() else {
+            return Ok(());
+        };
+        request
+            .error
+            .get_or_insert_with(|| PgError::Usage(error.to_owned()));
         let buf = self.send.writer();
         frontend::copy_fail(buf, error)?;
-        // The Sync behind a COPY of the extended protocol was swallowed while the server waited for data.
+        // The Sync behind a COPY of the extended protocol was swallowed while the server waited for
+        // data.
         if !matches!(request.kind, Kind::Simple) {
             frontend::sync(buf);
         }
@@ -185,12 +230,20 @@ impl Engine {
     }
 
     fn error_response(&mut self, error: ServerError) -> PgResult<()> {
-        let Some(request) = self.in_flight.front_mut() else { return Err(error.into()) };
-        if let (Phase::Bind, Kind::Execute { statement: Some((statement, _)), .. }) =
-            (request.phase, &request.kind)
+        let Some(request) = self.in_flight.front_mut() else {
+            return Err(error.into());
+        };
+        if let (
+            Phase::Bind,
+            Kind::Execute {
+                statement: Some((statement, _)),
+                ..
+            },
+        ) = (request.phase, &request.kind)
         {
             if error.code == SqlState::INVALID_SQL_STATEMENT_NAME {
-                // Somebody has deallocated it behind our back; the next execution prepares it again.
+                // Somebody has deallocated it behind our back; the next execution prepares it
+                // again.
                 self.statements.forget(statement);
             }
         }
@@ -207,7 +260,9 @@ impl Engine {
     /// The end of the group: now it is certain what became of the request.
     fn ready_for_query(&mut self, status: TransactionStatus) {
         self.session.set_transaction_status(status);
-        let Some(mut request) = self.in_flight.pop_front() else { return };
+        let Some(mut request) = self.in_flight.pop_front() else {
+            return;
+        };
         self.drained();
         let params = request.params;
         if let Some(error) = request.error.take() {
@@ -234,7 +289,9 @@ impl Engine {
             Delivery::Collect => self.finished.push((request.ticket, Ok(request.outcome))),
             Delivery::Events => {}
         }
-        self.pending.push_back(Event::Complete { ticket: request.ticket });
+        self.pending.push_back(Event::Complete {
+            ticket: request.ticket,
+        });
     }
 
     /// Ends a request that has left the queue with an error.
@@ -276,7 +333,11 @@ impl Engine {
         const SHOWN: usize = 20;
         let list = self.declared.iter().take(params.min(SHOWN)).enumerate();
         let list = list.map(|(index, (rust_type, oid))| {
-            format!("${}: {rust_type} -> {}", index + 1, TypeMap::builtin().describe(*oid))
+            format!(
+                "${}: {rust_type} -> {}",
+                index + 1,
+                TypeMap::builtin().describe(*oid)
+            )
         });
         let list: Vec<_> = list.collect();
         let more = if params > SHOWN { ", ..." } else { "" };
@@ -297,14 +358,25 @@ pub(super) fn any_time(
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     pending.push_back(match message {
         Backend::NoticeResponse(fields) => Event::Notice(Box::new(ServerError::parse(fields)?)),
-        Backend::NotificationResponse { process_id, channel, payload } => {
+        Backend::NotificationResponse {
+            process_id,
+            channel,
+            payload,
+        } => {
             let (channel, payload) = (text(channel), text(payload));
-            Event::Notification(Notification { process_id, channel, payload })
+            Event::Notification(Notification {
+                process_id,
+                channel,
+                payload,
+            })
         }
         Backend::ParameterStatus { name, value } => {
             let (name, value) = (text(name), text(value));
             session.set_parameter(&name, &value)?;
-            Event::ParameterStatus { name: name.into(), value: value.into() }
+            Event::ParameterStatus {
+                name: name.into(),
+                value: value.into(),
+            }
         }
         _ => return Err(out_of_place(tag)),
     });

@@ -11,8 +11,9 @@ const KEEP: usize = 64 * 1024;
 
 /// Received bytes: filled at the end, consumed at the front by a cursor.
 ///
-/// Nothing moves per message; the tail is moved to the front only when space runs out. The buffer doubles when it is
-/// full, so it is never larger than twice what came: no declared length is trusted.
+/// Nothing moves per message; the tail is moved to the front only when space runs out. The buffer
+/// doubles when it is full, so it is never larger than twice what came: no declared length is
+/// trusted.
 #[derive(Debug, Default)]
 pub(super) struct RecvBuffer {
     /// Wholly initialised; `start..end` has been received and not consumed.
@@ -55,7 +56,8 @@ impl RecvBuffer {
         frame::next(self.unread(), limit)
     }
 
-    /// Moves the cursor over `count` bytes. They stay where they are until [`space`](Self::space) is called.
+    /// Moves the cursor over `count` bytes. They stay where they are until [`space`](Self::space)
+    /// is called.
     pub(super) fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
     }
@@ -107,7 +109,9 @@ impl SendBuffer {
     /// What is to be sent, up to the byte numbered `limit`.
     pub(super) fn pending(&self, limit: u64) -> &[u8] {
         let end = usize::try_from(limit.saturating_sub(self.base)).unwrap_or(usize::MAX);
-        self.bytes.get(self.head..end.min(self.bytes.len())).unwrap_or_default()
+        self.bytes
+            .get(self.head..end.min(self.bytes.len()))
+            .unwrap_or_default()
     }
 
     /// The first `count` pending bytes have been sent.
@@ -118,7 +122,8 @@ impl SendBuffer {
         }
     }
 
-    /// Takes the bytes numbered `from..to` out again; none of them may have been sent. Later bytes get lower numbers.
+    /// Takes the bytes numbered `from..to` out again; none of them may have been sent. Later bytes
+    /// get lower numbers.
     pub(super) fn remove(&mut self, from: u64, to: u64) {
         debug_assert!(from >= self.sent_up_to() && from <= to && to <= self.end());
         let place = |number: u64| usize::try_from(number.saturating_sub(self.base)).ok();
@@ -156,7 +161,11 @@ mod tests {
         assert_eq!(buffer.space().len(), INITIAL);
         buffer.received(INITIAL);
         buffer.consume(INITIAL - 10);
-        assert_eq!(buffer.space().len(), INITIAL - 10, "the tail was moved to the front");
+        assert_eq!(
+            buffer.space().len(),
+            INITIAL - 10,
+            "the tail was moved to the front"
+        );
         assert_eq!(buffer.unread().len(), 10);
         buffer.received(INITIAL - 10);
         assert_eq!(buffer.space().len(), INITIAL, "a full buffer doubles");

@@ -10,7 +10,8 @@ use super::time::Deadline;
 use crate::error::PgError;
 use crate::row::{Column, RowSet};
 
-/// The message that a request waits for next. An ErrorResponse may come instead of any of them and leads to `Sync`.
+/// The message that a request waits for next. An ErrorResponse may come instead of any of them and
+/// leads to `Sync`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// This many CloseComplete.
@@ -40,10 +41,17 @@ pub(super) enum Phase {
 /// What a request is; what follows what in its answer.
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// Bind, Describe, Execute of a statement; `parse` when a Parse goes before, with the name that it makes.
-    Execute { parse: bool, statement: Option<(Statement, Name)> },
+    /// Bind, Describe, Execute of a statement; `parse` when a Parse goes before, with the name that
+    /// it makes.
+    Execute {
+        parse: bool,
+        statement: Option<(Statement, Name)>,
+    },
     /// Parse, Describe.
-    Prepare { name: Name, params: Vec<crate::types::Oid> },
+    Prepare {
+        name: Name,
+        params: Vec<crate::types::Oid>,
+    },
     /// Query.
     Simple,
     /// Nothing but what stands before the Sync.
@@ -106,7 +114,10 @@ impl InFlight {
 
     /// A command is done: its rows and tag become a result.
     pub(super) fn command_complete(&mut self, tag: CommandTag) {
-        let result = CommandResult { rows: self.rows.take(), tag };
+        let result = CommandResult {
+            rows: self.rows.take(),
+            tag,
+        };
         self.columns = None;
         let earlier = std::mem::replace(&mut self.outcome.last, result);
         if self.completed {

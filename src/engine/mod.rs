@@ -1,7 +1,7 @@
 //! The connection machine without I/O: bytes in, events out; requests in, bytes out.
 //!
-//! [`Engine`] owns its buffers and a queue of what is in flight. It owns no socket, reads no clock and spawns
-//! nothing: whoever has a transport moves the bytes, and time is an argument.
+//! [`Engine`] owns its buffers and a queue of what is in flight. It owns no socket, reads no clock
+//! and spawns nothing: whoever has a transport moves the bytes, and time is an argument.
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -66,18 +66,20 @@ pub struct Interest {
 /// # The call contract
 ///
 /// 1. [`start`](Engine::start) makes an engine whose first bytes are already pending.
-/// 2. Whenever [`send_pending`](Engine::send_pending) is not empty, the transport writes some of it and says how much
-///    with [`sent`](Engine::sent).
-/// 3. When bytes can be received, the transport reads into [`recv_space`](Engine::recv_space) and says how many with
-///    [`received`](Engine::received); at end of file or an error it calls [`hung_up`](Engine::hung_up), once.
-/// 4. After either, the caller takes events from [`next_event`](Engine::next_event) until there are none. An event
-///    borrows the engine; its bytes are gone with the next call of `recv_space`.
-/// 5. [`submit`](Engine::submit) queues a request at any time after [`Event::Ready`]. Every ticket gets exactly one
-///    terminal event, also when the connection breaks. The result of a request with [`Delivery::Collect`] is fetched
-///    with [`take`](Engine::take) after its terminal event.
-/// 6. At [`deadline`](Engine::deadline) the caller calls [`handle_timeout`](Engine::handle_timeout), and takes events
-///    again.
-/// 7. If [`transport_action`](Engine::transport_action) returns something, the transport does it before anything else.
+/// 2. Whenever [`send_pending`](Engine::send_pending) is not empty, the transport writes some of it
+///    and says how much with [`sent`](Engine::sent).
+/// 3. When bytes can be received, the transport reads into [`recv_space`](Engine::recv_space) and
+///    says how many with [`received`](Engine::received); at end of file or an error it calls
+///    [`hung_up`](Engine::hung_up), once.
+/// 4. After either, the caller takes events from [`next_event`](Engine::next_event) until there are
+///    none. An event borrows the engine; its bytes are gone with the next call of `recv_space`.
+/// 5. [`submit`](Engine::submit) queues a request at any time after [`Event::Ready`]. Every ticket
+///    gets exactly one terminal event, also when the connection breaks. The result of a request
+///    with [`Delivery::Collect`] is fetched with [`take`](Engine::take) after its terminal event.
+/// 6. At [`deadline`](Engine::deadline) the caller calls
+///    [`handle_timeout`](Engine::handle_timeout), and takes events again.
+/// 7. If [`transport_action`](Engine::transport_action) returns something, the transport does it
+///    before anything else.
 #[derive(Debug)]
 pub struct Engine {
     recv: RecvBuffer,
@@ -86,11 +88,13 @@ pub struct Engine {
     startup: Option<Startup>,
     /// Requests in the order of their answers: those that were sent before those that were not.
     in_flight: VecDeque<InFlight>,
-    /// Parameters of the requests in flight: Rust type and declared type, for error messages. Each request has its count.
+    /// Parameters of the requests in flight: Rust type and declared type, for error messages. Each
+    /// request has its count.
     declared: VecDeque<(&'static str, Oid)>,
     statements: Statements,
     session: Session,
-    /// Events that stand in no received byte: what a message caused beyond itself, timeouts, failures after a break.
+    /// Events that stand in no received byte: what a message caused beyond itself, timeouts,
+    /// failures after a break.
     pending: VecDeque<Event<'static>>,
     /// Results of collected requests, until they are taken.
     finished: Vec<(Ticket, PgResult<Outcome>)>,
@@ -105,7 +109,8 @@ pub struct Engine {
     broken: Option<PgError>,
 }
 
-/// What one step over the receive buffer led to. Copy, so that the borrow of the buffer begins after the loop.
+/// What one step over the receive buffer led to. Copy, so that the borrow of the buffer begins
+/// after the loop.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// No whole message is there.
@@ -117,7 +122,8 @@ enum Step {
 }
 
 impl Engine {
-    /// An engine for a new connection, with the first packet pending. `deadline` is for the whole startup.
+    /// An engine for a new connection, with the first packet pending. `deadline` is for the whole
+    /// startup.
     ///
     /// # Errors
     ///
@@ -145,7 +151,9 @@ impl Engine {
             end: None,
             broken: None,
         };
-        engine.session.set_protocol_minor(config.get_max_protocol_version().minor());
+        engine
+            .session
+            .set_protocol_minor(config.get_max_protocol_version().minor());
         engine.startup = Some(Startup::begin(config, encryption, engine.send.writer())?);
         Ok(engine)
     }
@@ -174,7 +182,8 @@ impl Engine {
         self.recv.received(count);
     }
 
-    /// The transport has ended: end of file (`None`) or an error. What was received before still counts.
+    /// The transport has ended: end of file (`None`) or an error. What was received before still
+    /// counts.
     pub fn hung_up(&mut self, error: Option<std::io::Error>) {
         if self.end.is_none() {
             self.end = Some(match error {
@@ -186,11 +195,15 @@ impl Engine {
 
     /// What the transport should wait for.
     ///
-    /// Reading is wanted even while output is pending: a server that is blocked on writing to us reads nothing. It is not
-    /// wanted while the receive buffer is full of events that nobody has taken.
+    /// Reading is wanted even while output is pending: a server that is blocked on writing to us
+    /// reads nothing. It is not wanted while the receive buffer is full of events that nobody has
+    /// taken.
     pub fn interest(&self) -> Interest {
         let alive = self.broken.is_none();
-        Interest { read: alive && !self.recv.is_full(), write: alive && !self.send_pending().is_empty() }
+        Interest {
+            read: alive && !self.recv.is_full(),
+            write: alive && !self.send_pending().is_empty(),
+        }
     }
 
     /// The next event that the received bytes mean, `None` when more bytes are needed first.
@@ -224,7 +237,10 @@ impl Engine {
     fn row_event(&self, ticket: Ticket, size: usize) -> Option<Event<'_>> {
         let columns = self.in_flight.front()?.columns()?;
         let cells = self.recv.consumed(size)?.body.get(2..)?;
-        Some(Event::Row { ticket, row: RowRef::new(columns, cells, &self.cells) })
+        Some(Event::Row {
+            ticket,
+            row: RowRef::new(columns, cells, &self.cells),
+        })
     }
 
     /// Consumes one message.
@@ -247,16 +263,25 @@ impl Engine {
             }
         };
         self.recv.consume(size);
-        if self.startup.is_some() { self.step_startup(size) } else { self.step_answer(size) }
+        if self.startup.is_some() {
+            self.step_startup(size)
+        } else {
+            self.step_answer(size)
+        }
     }
 
-    /// The finished result of a request with [`Delivery::Collect`], once; `None` while there is none.
+    /// The finished result of a request with [`Delivery::Collect`], once; `None` while there is
+    /// none.
     ///
     /// # Errors
     ///
     /// Why the request failed.
     pub fn take(&mut self, ticket: Ticket) -> PgResult<Option<Outcome>> {
-        match self.finished.iter().position(|(finished, _)| *finished == ticket) {
+        match self
+            .finished
+            .iter()
+            .position(|(finished, _)| *finished == ticket)
+        {
             Some(place) => self.finished.swap_remove(place).1.map(Some),
             None => Ok(None),
         }
@@ -287,7 +312,8 @@ impl Engine {
         self.break_with(error);
     }
 
-    /// Queues a Terminate message behind what was sent so far; requests that were not sent are dropped.
+    /// Queues a Terminate message behind what was sent so far; requests that were not sent are
+    /// dropped.
     pub fn terminate(&mut self) {
         if self.broken.is_none() {
             let partly_sent = self.send_limit_of_started();

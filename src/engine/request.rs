@@ -1,7 +1,7 @@
 //! What can be asked of the server, and writing it into the send buffer.
 //!
-//! A request either stands in the send buffer as a whole, or not at all: whatever fails on the way rolls the buffer
-//! back to where it was.
+//! A request either stands in the send buffer as a whole, or not at all: whatever fails on the way
+//! rolls the buffer back to where it was.
 
 use std::rc::Rc;
 
@@ -26,7 +26,8 @@ pub enum Request<'a> {
         /// Its parameters.
         params: &'a dyn Params,
     },
-    /// Run a prepared statement: Bind, Describe, Execute, Sync; with a Parse before on a connection that does not know it.
+    /// Run a prepared statement: Bind, Describe, Execute, Sync; with a Parse before on a connection
+    /// that does not know it.
     Execute {
         /// The statement.
         statement: &'a Statement,
@@ -37,10 +38,12 @@ pub enum Request<'a> {
     Prepare {
         /// One SQL statement.
         sql: &'a str,
-        /// The types of the first parameters; unspecified ones and those that are missing are inferred.
+        /// The types of the first parameters; unspecified ones and those that are missing are
+        /// inferred.
         types: &'a [Oid],
     },
-    /// Run a string of statements without parameters (the simple protocol). Results come in text format.
+    /// Run a string of statements without parameters (the simple protocol). Results come in text
+    /// format.
     Simple {
         /// Any number of SQL statements.
         sql: &'a str,
@@ -59,7 +62,8 @@ pub enum Request<'a> {
 pub enum Delivery {
     /// Through [`Engine::next_event`]: rows one by one, borrowed, nothing copied.
     Events,
-    /// Rows are collected; only the terminal event surfaces, then [`Engine::take`] gives the [`Outcome`].
+    /// Rows are collected; only the terminal event surfaces, then [`Engine::take`] gives the
+    /// [`Outcome`].
     Collect,
     /// Not at all: the answer is drained.
     Discard,
@@ -71,10 +75,12 @@ impl Engine {
     /// # Errors
     ///
     /// Nothing is queued and nothing will be sent when
-    /// - the connection is broken ([`PgError::NotSent`]) or not ready yet ([`PgError::WouldBlock`]),
-    /// - a parameter cannot be encoded ([`PgError::Parameter`]) or the number of parameters is not the statement's,
-    /// - the text contains a NUL byte, is a COPY from STDIN or to STDOUT, or the message would be longer than the
-    ///   protocol allows ([`PgError::Usage`]).
+    /// - the connection is broken ([`PgError::NotSent`]) or not ready yet
+    ///   ([`PgError::WouldBlock`]),
+    /// - a parameter cannot be encoded ([`PgError::Parameter`]) or the number of parameters is not
+    ///   the statement's,
+    /// - the text contains a NUL byte, is a COPY from STDIN or to STDOUT, or the message would be
+    ///   longer than the protocol allows ([`PgError::Usage`]).
     pub fn submit(
         &mut self,
         request: Request<'_>,
@@ -89,7 +95,8 @@ impl Engine {
         }
         let bytes_before = self.send.end();
         let params_before = self.declared.len();
-        // From here on positions in the buffer are those of its writer, which may drop bytes that were sent.
+        // From here on positions in the buffer are those of its writer, which may drop bytes that
+        // were sent.
         let mark = self.send.writer().len();
         let mut closes = match request {
             Request::Close { statement } => {
@@ -129,7 +136,9 @@ impl Engine {
             Err(error) => {
                 self.send.writer().truncate(mark);
                 self.declared.truncate(params_before);
-                closes.drain(..).for_each(|name| self.statements.unwanted(name));
+                closes
+                    .drain(..)
+                    .for_each(|name| self.statements.unwanted(name));
                 Err(error)
             }
         }
@@ -137,7 +146,8 @@ impl Engine {
 
     /// Writes the messages of a request.
     fn write(&mut self, request: Request<'_>, closes: &[Name]) -> PgResult<(Kind, Rc<str>)> {
-        // Close is written only here, directly after the Sync of the request before: in a failed group it would be skipped.
+        // Close is written only here, directly after the Sync of the request before: in a failed
+        // group it would be skipped.
         for name in closes {
             frontend::close(self.send.writer(), Target::Statement(&name.to_string()))?;
         }
@@ -146,7 +156,13 @@ impl Engine {
                 refuse_copy(sql)?;
                 self.write_parse(sql, params)?;
                 self.write_execute("", params, |_| Oid::UNSPECIFIED)?;
-                (Kind::Execute { parse: true, statement: None }, Rc::from(sql))
+                (
+                    Kind::Execute {
+                        parse: true,
+                        statement: None,
+                    },
+                    Rc::from(sql),
+                )
             }
             Request::Execute { statement, params } => self.write_statement(statement, params)?,
             Request::Prepare { sql, types } => {
@@ -156,7 +172,13 @@ impl Engine {
                 let text = name.to_string();
                 frontend::parse(buf, &text, sql, types.iter().map(|oid| oid.get()))?;
                 frontend::describe(buf, Target::Statement(&text))?;
-                (Kind::Prepare { name, params: Vec::new() }, Rc::from(sql))
+                (
+                    Kind::Prepare {
+                        name,
+                        params: Vec::new(),
+                    },
+                    Rc::from(sql),
+                )
             }
             Request::Simple { sql } => {
                 refuse_copy(sql)?;
@@ -191,8 +213,10 @@ impl Engine {
             frontend::parse(self.send.writer(), &text, statement.sql(), oids)?;
         }
         self.write_execute(&text, params, declared)?;
-        let kind =
-            Kind::Execute { parse: known.is_none(), statement: Some((statement.clone(), name)) };
+        let kind = Kind::Execute {
+            parse: known.is_none(),
+            statement: Some((statement.clone(), name)),
+        };
         Ok((kind, statement.shared_sql()))
     }
 
@@ -206,8 +230,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Bind, Describe, Execute of the unnamed portal. `expected` is the type that the server reads a parameter as, where
-    /// the statement has been parsed with it.
+    /// Bind, Describe, Execute of the unnamed portal. `expected` is the type that the server reads
+    /// a parameter as, where the statement has been parsed with it.
     fn write_execute(
         &mut self,
         statement: &str,
@@ -218,7 +242,9 @@ impl Engine {
         let declared = &mut self.declared;
         let buf = self.send.writer();
         let value = |index: usize, buf: &mut Vec<u8>| -> PgResult<Bound> {
-            let Some(param) = params.param(index) else { return Ok(Bound::Null) };
+            let Some(param) = params.param(index) else {
+                return Ok(Bound::Null);
+            };
             let oid = match expected(index) {
                 Oid::UNSPECIFIED => param.declare(types),
                 oid => oid,
@@ -226,7 +252,14 @@ impl Engine {
             declared.push_back((param.rust_type(), oid));
             encode(param, oid, types, buf).map_err(|error| error.at_parameter(index + 1))
         };
-        frontend::bind(buf, "", statement, params.len(), value, Format::Binary.code())?;
+        frontend::bind(
+            buf,
+            "",
+            statement,
+            params.len(),
+            value,
+            Format::Binary.code(),
+        )?;
         frontend::describe(buf, Target::Portal(""))?;
         frontend::execute(buf, "", 0)?;
         Ok(())
@@ -248,11 +281,15 @@ fn encode(param: &dyn ToSql, oid: Oid, types: &TypeMap, buf: &mut Vec<u8>) -> Pg
     })
 }
 
-/// COPY from STDIN or to STDOUT changes the course of the protocol, and a Sync behind it is swallowed: it has calls of
-/// its own. A COPY from or to a file or program on the server is a command like any other.
+/// COPY from STDIN or to STDOUT changes the course of the protocol, and a Sync behind it is
+/// swallowed: it has calls of its own. A COPY from or to a file or program on the server is a
+/// command like any other.
 fn refuse_copy(sql: &str) -> PgResult<()> {
     let mut words = Words(sql);
-    if !words.next().is_some_and(|word| word.eq_ignore_ascii_case("copy")) {
+    if !words
+        .next()
+        .is_some_and(|word| word.eq_ignore_ascii_case("copy"))
+    {
         return Ok(());
     }
     for word in words {

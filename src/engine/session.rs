@@ -3,7 +3,8 @@
 use crate::error::{PgError, PgResult};
 use crate::wire::backend::TransactionStatus;
 
-/// The state of the session as the server last reported it. Nothing in it is guessed or counted on this side.
+/// The state of the session as the server last reported it. Nothing in it is guessed or counted on
+/// this side.
 #[derive(Debug)]
 pub struct Session {
     status: TransactionStatus,
@@ -40,9 +41,13 @@ impl Session {
         self.process_id
     }
 
-    /// The value of a run-time parameter that the server reports (`server_version`, `TimeZone` ...).
+    /// The value of a run-time parameter that the server reports (`server_version`, `TimeZone`
+    /// ...).
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
+        self.parameters
+            .iter()
+            .find(|(known, _)| **known == *name)
+            .map(|(_, value)| &**value)
     }
 
     /// The minor version of protocol 3 that is spoken.
@@ -68,14 +73,19 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`PgError::Protocol`] when `client_encoding` is no longer UTF8: every text after it would be read wrong.
+    /// [`PgError::Protocol`] when `client_encoding` is no longer UTF8: every text after it would be
+    /// read wrong.
     pub(super) fn set_parameter(&mut self, name: &str, value: &str) -> PgResult<()> {
         if name == "client_encoding" && value != "UTF8" {
             return Err(PgError::Protocol(format!(
                 "the session's client_encoding was set to {value}; this driver speaks UTF8 only, leave it at that"
             )));
         }
-        match self.parameters.iter_mut().find(|(known, _)| **known == *name) {
+        match self
+            .parameters
+            .iter_mut()
+            .find(|(known, _)| **known == *name)
+        {
             Some((_, known)) => *known = value.into(),
             None => self.parameters.push((name.into(), value.into())),
         }

@@ -1,4 +1,5 @@
-//! Everything before the first ReadyForQuery: encryption, authentication, the first facts about the session.
+//! Everything before the first ReadyForQuery: encryption, authentication, the first facts about the
+//! session.
 //!
 //! ```text
 //!            +-- Encryption::None ----------------------------+
@@ -7,22 +8,22 @@
 //!                           -> 'N' -> only if plaintext is allowed ^
 //! ```
 //!
-//! The machine never trusts an AuthenticationOk that comes while SCRAM is unfinished: the server has to prove itself
-//! first (RFC 5802, section 3).
+//! The machine never trusts an AuthenticationOk that comes while SCRAM is unfinished: the server
+//! has to prove itself first (RFC 5802, section 3).
 
 use super::answer::any_time;
 use super::buffer::RecvBuffer;
 use super::event::Event;
 use super::{Engine, Step};
-use crate::auth::scram::{ChannelBinding, ScramClient};
 use crate::auth::md5::md5_password;
+use crate::auth::scram::{ChannelBinding, ScramClient};
 use crate::auth::secret_or_missing;
 use crate::config::PgConfig;
 use crate::crypto::SecretBytes;
 use crate::error::{PgError, PgResult, ServerError};
+use crate::wire::Backend;
 use crate::wire::backend::Authentication;
 use crate::wire::frontend;
-use crate::wire::Backend;
 
 /// Whether a connection asks for TLS before it says anything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +68,8 @@ enum State {
     Authenticate,
     /// SCRAM: the first message is on its way, the server's first one comes back.
     ScramFirst(Box<ScramClient>),
-    /// SCRAM: the proof is on its way, the server's own comes back.
+    /// SCRAM: the proof is on its way, the server's own comes back, and AuthenticationOk behind it.
     ScramFinal(Box<ScramClient>),
-    /// The server has proved itself; AuthenticationOk is due.
-    ScramProved,
     /// Authenticated; parameters and the backend key come until ReadyForQuery.
     Settle,
 }
@@ -140,7 +139,8 @@ impl Startup {
                     "the server does not support TLS, but sslmode requires it".to_owned(),
                 ));
             }
-            // An ErrorResponse here is not authenticated by anything, so its text is not shown (CVE-2024-10977).
+            // An ErrorResponse here is not authenticated by anything, so its text is not shown
+            // (CVE-2024-10977).
             _ => return protocol("the server answered SSLRequest with neither S nor N"),
         }
         recv.consume(1);
@@ -151,10 +151,8 @@ impl Startup {
     fn authenticate(&mut self, request: Authentication<'_>, out: &mut Vec<u8>) -> PgResult<()> {
         let state = std::mem::replace(&mut self.state, State::Authenticate);
         self.state = match (state, request) {
-            (State::Authenticate | State::ScramProved, Authentication::Ok) => {
-                self.password = None;
-                State::Settle
-            }
+            (State::Authenticate, Authentication::Ok) => self.settle(),
+            (State::ScramFinal(scram), Authentication::Ok) if scram.is_verified() => self.settle(),
             (State::Authenticate, Authentication::CleartextPassword) => {
                 let password = secret_or_missing(self.password.take(), &self.user)?;
                 frontend::password(out, password.as_bytes())?;
@@ -180,7 +178,7 @@ impl Startup {
             }
             (State::ScramFinal(mut scram), Authentication::SaslFinal(proof)) => {
                 scram.verify(proof)?;
-                State::ScramProved
+                State::ScramFinal(scram)
             }
             (State::ScramFirst(_) | State::ScramFinal(_), Authentication::Ok) => {
                 return Err(PgError::Auth(
@@ -191,6 +189,12 @@ impl Startup {
             (_, request) => return Err(unexpected(&request)),
         };
         Ok(())
+    }
+
+    /// Authenticated: the password has done its work, and is wiped.
+    fn settle(&mut self) -> State {
+        self.password = None;
+        State::Settle
     }
 
     /// Chooses a mechanism and sends the client's first message.
@@ -205,7 +209,10 @@ impl Startup {
         let password = secret_or_missing(self.password.take(), &self.user)?;
         let scram = ScramClient::new(password.as_bytes(), binding, self.max_scram_iterations)?;
         if !is_offered(scram.mechanism()) {
-            let names: Vec<_> = offered.iter().map(|name| String::from_utf8_lossy(name)).collect();
+            let names: Vec<_> = offered
+                .iter()
+                .map(|name| String::from_utf8_lossy(name))
+                .collect();
             return Err(PgError::Auth(format!(
                 "the server offers only these SASL mechanisms: {}; this driver has {}",
                 names.join(", "),
@@ -234,7 +241,9 @@ fn unexpected(request: &Authentication<'_>) -> PgError {
             );
         }
     };
-    PgError::Auth(format!("the server asks for {method}, which this driver does not support"))
+    PgError::Auth(format!(
+        "the server asks for {method}, which this driver does not support"
+    ))
 }
 
 impl Engine {
@@ -246,8 +255,8 @@ impl Engine {
         }
     }
 
-    /// The transport has done the TLS handshake. `channel_binding` is the tls-server-end-point data of the server's
-    /// certificate (RFC 5929), which SCRAM-SHA-256-PLUS binds the exchange to.
+    /// The transport has done the TLS handshake. `channel_binding` is the tls-server-end-point data
+    /// of the server's certificate (RFC 5929), which SCRAM-SHA-256-PLUS binds the exchange to.
     pub fn tls_started(&mut self, channel_binding: Option<Vec<u8>>) {
         if let Some(startup) = &mut self.startup {
             if matches!(startup.state, State::Handshake) {
@@ -268,7 +277,10 @@ impl Engine {
             Backend::Authentication(request) if !settled => {
                 startup.authenticate(request, self.send.writer())?;
             }
-            Backend::NegotiateProtocolVersion { newest, mut options } => {
+            Backend::NegotiateProtocolVersion {
+                newest,
+                mut options,
+            } => {
                 let minor = u16::try_from(newest & 0xffff).unwrap_or_default();
                 if newest >> 16 != 3 || settled {
                     return Err(PgError::Protocol(
@@ -284,7 +296,10 @@ impl Engine {
                 }
                 self.session.set_protocol_minor(minor);
             }
-            Backend::BackendKeyData { process_id, secret_key } if settled => {
+            Backend::BackendKeyData {
+                process_id,
+                secret_key,
+            } if settled => {
                 self.session.set_backend_key(process_id, secret_key);
             }
             Backend::ReadyForQuery(status) if settled => {

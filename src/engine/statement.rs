@@ -10,10 +10,10 @@ use crate::types::Oid;
 
 /// A prepared statement: its SQL, the types of its parameters, its columns.
 ///
-/// It is a key rather than a name on a server: a connection that has not prepared it yet does so when it first runs it.
-/// So it has no lifetime, can be kept and cloned freely, survives
-/// [`reset`](crate::PgConnection::reset), and works on every connection of the thread. The server's side of it is closed
-/// some time after the last clone is gone.
+/// It is a key rather than a name on a server: a connection that has not prepared it yet does so
+/// when it first runs it. So it has no lifetime, can be kept and cloned freely, survives
+/// [`reset`](crate::PgConnection::reset), and works on every connection of the thread. The server's
+/// side of it is closed some time after the last clone is gone.
 #[derive(Clone)]
 pub struct Statement(Rc<Inner>);
 
@@ -27,11 +27,17 @@ struct Inner {
 impl Statement {
     pub(super) fn new(sql: Rc<str>, params: Vec<Oid>, columns: Rc<[Column]>) -> Self {
         thread_local! {
-            /// Statements and connections stay on their thread, so ids need to be unique there only.
+            /// Statements and connections stay on their thread, so ids need to be unique there
+            /// only.
             static NEXT: Cell<u64> = const { Cell::new(0) };
         }
         let id = NEXT.replace(NEXT.get() + 1);
-        Self(Rc::new(Inner { id, sql, params, columns }))
+        Self(Rc::new(Inner {
+            id,
+            sql,
+            params,
+            columns,
+        }))
     }
 
     /// The SQL text.
@@ -118,7 +124,8 @@ impl Statements {
         self.unwanted.push(name);
     }
 
-    /// The names to close: those of statements whose last handle is gone, and those not wanted for another reason.
+    /// The names to close: those of statements whose last handle is gone, and those not wanted for
+    /// another reason.
     pub(super) fn take_unwanted(&mut self) -> Vec<Name> {
         let mut unwanted = std::mem::take(&mut self.unwanted);
         self.known.retain(|_, (name, statement)| {
@@ -155,7 +162,10 @@ mod tests {
         statements.clear();
         assert_eq!(statements.name(&select), None);
         let second = statements.new_name();
-        assert_ne!(first, second, "a name of before the clear is not used again");
+        assert_ne!(
+            first, second,
+            "a name of before the clear is not used again"
+        );
     }
 
     #[test]

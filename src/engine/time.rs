@@ -29,7 +29,11 @@ impl Deadline {
 
     fn error(&self, doing: &'static str) -> PgError {
         let Self { setting, value, .. } = *self;
-        PgError::Timeout(Box::new(Timeout { setting, value, doing }))
+        PgError::Timeout(Box::new(Timeout {
+            setting,
+            value,
+            doing,
+        }))
     }
 }
 
@@ -38,7 +42,8 @@ impl Deadline {
 pub(super) struct Clock {
     /// For the whole startup.
     startup: Option<Deadline>,
-    /// How long the late answer to a request that timed out may take before the connection is given up.
+    /// How long the late answer to a request that timed out may take before the connection is given
+    /// up.
     drain_timeout: Duration,
     /// While such answers are awaited nothing new is sent, up to this moment.
     drain: Option<Deadline>,
@@ -46,7 +51,11 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new(config: &PgConfig, startup: Option<Deadline>) -> Self {
-        Self { startup, drain_timeout: config.get_drain_timeout(), drain: None }
+        Self {
+            startup,
+            drain_timeout: config.get_drain_timeout(),
+            drain: None,
+        }
     }
 
     /// Startup is over.
@@ -65,22 +74,27 @@ impl Engine {
     pub fn deadline(&self) -> Option<Instant> {
         let requests = self.in_flight.iter().filter_map(|request| request.deadline);
         let others = [self.clock.startup, self.clock.drain];
-        requests.chain(others.into_iter().flatten()).map(|deadline| deadline.at).min()
+        requests
+            .chain(others.into_iter().flatten())
+            .map(|deadline| deadline.at)
+            .min()
     }
 
     /// Ends what has taken too long by `now`.
     ///
-    /// A request of which nothing was sent is taken back and fails as [`PgError::NotSent`]. One that was sent fails with
-    /// [`PgError::Timeout`]; its answer is drained when it comes, so that it can never be taken for the answer to
-    /// something else, and nothing new is sent meanwhile. If it does not come within the grace period
-    /// (`drain_timeout`), the connection is broken.
+    /// A request of which nothing was sent is taken back and fails as [`PgError::NotSent`]. One
+    /// that was sent fails with [`PgError::Timeout`]; its answer is drained when it comes, so that
+    /// it can never be taken for the answer to something else, and nothing new is sent meanwhile.
+    /// If it does not come within the grace period (`drain_timeout`), the connection is broken.
     pub fn handle_timeout(&mut self, now: Instant) {
         let is_due = |deadline: &Deadline| deadline.at <= now;
         if let Some(deadline) = self.clock.startup.filter(is_due) {
             return self.break_with(deadline.error("connecting"));
         }
         if let Some(deadline) = self.clock.drain.filter(is_due) {
-            return self.break_with(deadline.error("waiting for the late answer to a query that timed out"));
+            return self.break_with(
+                deadline.error("waiting for the late answer to a query that timed out"),
+            );
         }
         let mut index = 0;
         while let Some(request) = self.in_flight.get(index) {
@@ -103,11 +117,15 @@ impl Engine {
         }
     }
 
-    /// Nobody wants the answer to `ticket` any more. If nothing of the request was sent it is taken back, else its answer
-    /// is drained when it comes. No event follows.
+    /// Nobody wants the answer to `ticket` any more. If nothing of the request was sent it is taken
+    /// back, else its answer is drained when it comes. No event follows.
     pub fn discard(&mut self, ticket: Ticket) {
         self.finished.retain(|(finished, _)| *finished != ticket);
-        if let Some(index) = self.in_flight.iter().position(|request| request.ticket == ticket) {
+        if let Some(index) = self
+            .in_flight
+            .iter()
+            .position(|request| request.ticket == ticket)
+        {
             if self.take_back(index).is_none() {
                 self.abandon(index);
             }
@@ -117,8 +135,15 @@ impl Engine {
     /// Removes a request of which nothing was sent.
     fn take_back(&mut self, index: usize) -> Option<InFlight> {
         let sent = self.send.sent_up_to();
-        self.in_flight.get(index).filter(|request| !request.is_sent(sent))?;
-        let before: usize = self.in_flight.iter().take(index).map(|request| request.params).sum();
+        self.in_flight
+            .get(index)
+            .filter(|request| !request.is_sent(sent))?;
+        let before: usize = self
+            .in_flight
+            .iter()
+            .take(index)
+            .map(|request| request.params)
+            .sum();
         let request = self.in_flight.remove(index)?;
         self.send.remove(request.bytes.start, request.bytes.end);
         self.declared.drain(before..before + request.params);
@@ -126,35 +151,53 @@ impl Engine {
         for later in self.in_flight.iter_mut().skip(index) {
             later.bytes = later.bytes.start - length..later.bytes.end - length;
         }
-        request.closes.iter().for_each(|name| self.statements.unwanted(*name));
+        request
+            .closes
+            .iter()
+            .for_each(|name| self.statements.unwanted(*name));
         Some(request)
     }
 
     /// Lets the answer of a request be drained; returns how it was to be delivered.
     fn abandon(&mut self, index: usize) -> Delivery {
-        let Some(request) = self.in_flight.get_mut(index) else { return Delivery::Discard };
+        let Some(request) = self.in_flight.get_mut(index) else {
+            return Delivery::Discard;
+        };
         request.deadline = None;
         request.rows = None;
         std::mem::replace(&mut request.delivery, Delivery::Discard)
     }
 
-    /// Up to where bytes may be sent: everything, or while a late answer is awaited only what has been begun.
+    /// Up to where bytes may be sent: everything, or while a late answer is awaited only what has
+    /// been begun.
     #[inline]
     pub(super) fn send_limit(&self) -> u64 {
-        if self.clock.drain.is_none() { u64::MAX } else { self.send_limit_of_started() }
+        if self.clock.drain.is_none() {
+            u64::MAX
+        } else {
+            self.send_limit_of_started()
+        }
     }
 
     /// The end of the last request that has been sent in part.
     pub(super) fn send_limit_of_started(&self) -> u64 {
         let sent = self.send.sent_up_to();
-        let started = self.in_flight.iter().rev().find(|request| request.is_sent(sent));
+        let started = self
+            .in_flight
+            .iter()
+            .rev()
+            .find(|request| request.is_sent(sent));
         started.map_or(sent, |request| request.bytes.end.max(sent))
     }
 
-    /// The answer of a request has come to its end: if no late answer is awaited any more, sending goes on.
+    /// The answer of a request has come to its end: if no late answer is awaited any more, sending
+    /// goes on.
     pub(super) fn drained(&mut self) {
         if self.clock.drain.is_some()
-            && !self.in_flight.iter().any(|request| request.delivery == Delivery::Discard)
+            && !self
+                .in_flight
+                .iter()
+                .any(|request| request.delivery == Delivery::Discard)
         {
             self.clock.drain = None;
         }

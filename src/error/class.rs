@@ -47,11 +47,7 @@ impl ErrorClass {
             | SqlState::IO_ERROR => true,
             _ => matches!(state.class(), "08" | "40" | "53" | "57"),
         };
-        if transient {
-            Self::Transient
-        } else {
-            Self::Permanent
-        }
+        if transient { Self::Transient } else { Self::Permanent }
     }
 }
 
@@ -135,35 +131,16 @@ mod tests {
     fn timeout() -> PgError {
         let value = Duration::from_secs(5);
         let doing = "waiting for the answer to a query";
-        Timeout {
-            setting: "io_timeout",
-            value,
-            doing,
-        }
-        .into()
+        Timeout { setting: "io_timeout", value, doing }.into()
     }
 
     /// Errors of this side, one of each variant, with the class that each must have.
     fn own_errors() -> Vec<(PgError, ErrorClass)> {
         let why = || "why".to_owned();
-        let overflow = BufferOverflow {
-            size: 11,
-            limit: 10,
-            setting: "max_message_size",
-        };
+        let overflow = BufferOverflow { size: 11, limit: 10, setting: "max_message_size" };
         let (rust_type, pg_type) = ("i16", why());
-        let conversion = ConversionError {
-            column: None,
-            rust_type,
-            pg_type,
-            message: why(),
-        };
-        let parameter = ParameterError {
-            index: None,
-            rust_type,
-            pg_type: None,
-            message: why(),
-        };
+        let conversion = ConversionError { column: None, rust_type, pg_type, message: why() };
+        let parameter = ParameterError { index: None, rust_type, pg_type: None, message: why() };
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         vec![
             (PgError::Io(reset), ErrorClass::Transient),
@@ -175,13 +152,7 @@ mod tests {
             (overflow.into(), ErrorClass::Client),
             (conversion.into(), ErrorClass::Client),
             (parameter.into(), ErrorClass::Client),
-            (
-                PgError::Rows {
-                    expected: "exactly one row",
-                    got: 2,
-                },
-                ErrorClass::Client,
-            ),
+            (PgError::Rows { expected: "exactly one row", got: 2 }, ErrorClass::Client),
             (PgError::Column(why()), ErrorClass::Client),
             (PgError::Config(why()), ErrorClass::Client),
             (PgError::Usage(why()), ErrorClass::Client),
@@ -195,11 +166,7 @@ mod tests {
     fn s4_3_every_error_of_this_side_has_a_class() {
         for (error, class) in own_errors() {
             assert_eq!(error.classify(), class, "{error:?}");
-            assert_eq!(
-                error.is_transient(),
-                class == ErrorClass::Transient,
-                "{error:?}"
-            );
+            assert_eq!(error.is_transient(), class == ErrorClass::Transient, "{error:?}");
         }
     }
 
@@ -229,10 +196,9 @@ mod tests {
             "28000", "28P01", "40002", "42501", "42601", "42703", "42P01", "54000", "55000",
             "57P04", "58P01", "P0001", "XX000", "ZZ999",
         ];
-        for (codes, class) in [
-            (&transient[..], ErrorClass::Transient),
-            (&permanent[..], ErrorClass::Permanent),
-        ] {
+        for (codes, class) in
+            [(&transient[..], ErrorClass::Transient), (&permanent[..], ErrorClass::Permanent)]
+        {
             for code in codes {
                 assert_eq!(server_error("ERROR", code).classify(), class, "{code}");
             }
@@ -262,11 +228,7 @@ mod tests {
         for (state, _) in NAMES {
             let code = state.as_str();
             let error = server_error("ERROR", code);
-            assert_eq!(
-                error.is_safe_to_retry(),
-                ["40001", "40P01"].contains(&code),
-                "{code}"
-            );
+            assert_eq!(error.is_safe_to_retry(), ["40001", "40P01"].contains(&code), "{code}");
         }
         for (error, _) in own_errors() {
             assert!(!error.is_safe_to_retry(), "{error:?}");
@@ -284,10 +246,7 @@ mod tests {
             let while_a_query_ran = server_error("FATAL", code).with_query("select f()");
             assert!(!while_a_query_ran.is_safe_to_retry(), "{code}");
         }
-        assert!(
-            !server_error("FATAL", "57P01").is_safe_to_retry(),
-            "the session may have worked"
-        );
+        assert!(!server_error("FATAL", "57P01").is_safe_to_retry(), "the session may have worked");
     }
 
     #[test]

@@ -21,14 +21,8 @@ impl fmt::Display for ConversionError {
         if let Some(column) = &self.column {
             write!(f, "column \"{column}\": ")?;
         }
-        let Self {
-            pg_type, message, ..
-        } = self;
-        write!(
-            f,
-            "cannot read {pg_type} as {}: {message}",
-            short_type_name(self.rust_type)
-        )
+        let Self { pg_type, message, .. } = self;
+        write!(f, "cannot read {pg_type} as {}: {message}", short_type_name(self.rust_type))
     }
 }
 
@@ -87,11 +81,7 @@ mod tests {
              this Rust type does not read that SQL type"
         );
         error.column = None;
-        assert!(
-            error
-                .to_string()
-                .starts_with("cannot read int8 as Option<String>: ")
-        );
+        assert!(error.to_string().starts_with("cannot read int8 as Option<String>: "));
     }
 
     #[test]
@@ -102,10 +92,7 @@ mod tests {
             pg_type: Some("text".to_owned()),
             message: "a NUL byte at 3".to_owned(),
         };
-        assert_eq!(
-            error.to_string(),
-            "parameter $2 (&str as text): a NUL byte at 3"
-        );
+        assert_eq!(error.to_string(), "parameter $2 (&str as text): a NUL byte at 3");
         error.pg_type = None;
         error.index = None;
         assert_eq!(error.to_string(), "parameter (&str): a NUL byte at 3");
@@ -123,10 +110,10 @@ mod tests {
             short_type_name(std::any::type_name::<(String, [f64; 2])>()),
             "(String, [f64; 2])"
         );
-        let map = short_type_name(std::any::type_name::<
-            HashMap<String, Box<dyn fmt::Debug>, ()>,
-        >());
+        let map =
+            short_type_name(std::any::type_name::<HashMap<String, Box<dyn fmt::Debug>, ()>>());
         assert_eq!(map, "HashMap<String, Box<dyn Debug>, ()>");
+        assert_eq!(short_type_name(std::any::type_name::<ConversionError>()), "ConversionError");
         assert_eq!(short_type_name(""), "");
     }
 }

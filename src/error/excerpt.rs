@@ -41,11 +41,7 @@ impl<'a> Excerpt<'a> {
             let length = line.chars().count();
             if wanted <= length {
                 let caret = line.chars().take(wanted).map(columns).sum();
-                return Some(Self {
-                    number,
-                    line,
-                    caret,
-                });
+                return Some(Self { number, line, caret });
             }
             let line_break = if tail.starts_with("\r\n") { 2 } else { 1 };
             // Past the last line there is no line break to step over, and nothing more to point at.
@@ -53,11 +49,7 @@ impl<'a> Excerpt<'a> {
             // The place between a \r and its \n is taken as the end of the line.
             if wanted < length + line_break {
                 let caret = line.chars().map(columns).sum();
-                return Some(Self {
-                    number,
-                    line,
-                    caret,
-                });
+                return Some(Self { number, line, caret });
             }
             wanted -= length + line_break;
             number += 1;
@@ -101,11 +93,7 @@ impl fmt::Display for Excerpt<'_> {
                     before_caret = shown_columns;
                 }
                 // Tabs and other control characters would move the caret out of place.
-                shown.push(if character.is_control() {
-                    ' '
-                } else {
-                    character
-                });
+                shown.push(if character.is_control() { ' ' } else { character });
                 shown_columns += columns(character);
             }
             column = next;
@@ -188,19 +176,13 @@ mod tests {
 
     #[test]
     fn s4_11_the_caret_stands_under_the_place() {
-        assert_eq!(
-            show("select nme from t", "nme"),
-            lines("LINE 1: select nme from t", 15)
-        );
+        assert_eq!(show("select nme from t", "nme"), lines("LINE 1: select nme from t", 15));
         let three_lines = "select\n\tid,\n\tnme\nfrom t";
         assert_eq!(show(three_lines, "nme"), lines("LINE 3:  nme", 9));
         let windows = "select id\r\nfrom t\r\nwhere nme = 1";
         assert_eq!(show(windows, "nme"), lines("LINE 3: where nme = 1", 14));
         let tabs = "select 'a\tb',\tnme from t";
-        assert_eq!(
-            show(tabs, "nme"),
-            lines("LINE 1: select 'a b', nme from t", 22)
-        );
+        assert_eq!(show(tabs, "nme"), lines("LINE 1: select 'a b', nme from t", 22));
     }
 
     #[test]
@@ -215,16 +197,10 @@ mod tests {
             show("select '日本語', nme, 'é' from t", "nme"),
             lines("LINE 1: select '日本語', nme, 'é' from t", 25)
         );
-        let long = format!(
-            "select '{}', nme, '日本語日本語' from t",
-            "日本語".repeat(11)
-        );
+        let long = format!("select '{}', nme, '日本語日本語' from t", "日本語".repeat(11));
         assert_eq!(
             show(&long, "nme"),
-            lines(
-                "LINE 1: ...本語日本語日本語日本語日本語日本語日本語日本語', nme, '日本...",
-                60
-            )
+            lines("LINE 1: ...本語日本語日本語日本語日本語日本語日本語日本語', nme, '日本...", 60)
         );
     }
 
@@ -233,50 +209,26 @@ mod tests {
         let ids = |count| "id, ".repeat(count);
         assert_eq!(
             show(&format!("select {}nme from t", ids(16)), "nme"),
-            lines(
-                "LINE 1: ..., id, id, id, id, id, id, id, id, id, id, id, id, nme from t",
-                61
-            )
+            lines("LINE 1: ..., id, id, id, id, id, id, id, id, id, id, id, id, nme from t", 61)
         );
         assert_eq!(
-            show(
-                &format!("select nme, {}id from t where id = 1", ids(15)),
-                "nme"
-            ),
-            lines(
-                "LINE 1: select nme, id, id, id, id, id, id, id, id, id, id, id, id, ...",
-                15
-            )
+            show(&format!("select nme, {}id from t where id = 1", ids(15)), "nme"),
+            lines("LINE 1: select nme, id, id, id, id, id, id, id, id, id, id, id, id, ...", 15)
         );
         assert_eq!(
-            show(
-                &format!("select {}nme, {}id from t", ids(10), ids(12)),
-                "nme"
-            ),
-            lines(
-                "LINE 1: select id, id, id, id, id, id, id, id, id, id, nme, id, id, ...",
-                55
-            )
+            show(&format!("select {}nme, {}id from t", ids(10), ids(12)), "nme"),
+            lines("LINE 1: select id, id, id, id, id, id, id, id, id, id, nme, id, id, ...", 55)
         );
         assert_eq!(
             show(&format!("select {}idid from t", ids(13)), "idid"),
-            lines(
-                "LINE 1: ..., id, id, id, id, id, id, id, id, id, id, id, id, idid from ...",
-                61
-            )
+            lines("LINE 1: ..., id, id, id, id, id, id, id, id, id, id, id, id, idid from ...", 61)
         );
     }
 
     #[test]
     fn s4_11_combining_marks_take_no_column_and_control_characters_one() {
-        assert_eq!(
-            show("select 'e\u{301}', x", "x"),
-            lines("LINE 1: select 'e\u{301}', x", 20)
-        );
-        assert_eq!(
-            show("select '\u{1b}[2J', x", "x"),
-            lines("LINE 1: select ' [2J', x", 23)
-        );
+        assert_eq!(show("select 'e\u{301}', x", "x"), lines("LINE 1: select 'e\u{301}', x", 20));
+        assert_eq!(show("select '\u{1b}[2J', x", "x"), lines("LINE 1: select ' [2J', x", 23));
     }
 
     #[test]

@@ -16,16 +16,9 @@ pub struct Timeout {
 
 impl fmt::Display for Timeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            setting,
-            value,
-            doing,
-        } = self;
+        let Self { setting, value, doing } = self;
         let value = show_duration(*value);
-        write!(
-            f,
-            "timed out after {value} while {doing} ({setting} = {value})"
-        )
+        write!(f, "timed out after {value} while {doing} ({setting} = {value})")
     }
 }
 
@@ -42,15 +35,8 @@ pub struct BufferOverflow {
 
 impl fmt::Display for BufferOverflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            size,
-            limit,
-            setting,
-        } = self;
-        write!(
-            f,
-            "{size} bytes are more than the limit of {limit} bytes ({setting} = {limit})"
-        )
+        let Self { size, limit, setting } = self;
+        write!(f, "{size} bytes are more than the limit of {limit} bytes ({setting} = {limit})")
     }
 }
 
@@ -74,11 +60,7 @@ mod tests {
     fn s4_8_a_timeout_names_its_setting_and_its_value() {
         let value = Duration::from_secs(5);
         let doing = "waiting for the answer to a query";
-        let timeout = Timeout {
-            setting: "io_timeout",
-            value,
-            doing,
-        };
+        let timeout = Timeout { setting: "io_timeout", value, doing };
         assert_eq!(
             timeout.to_string(),
             "timed out after 5 s while waiting for the answer to a query (io_timeout = 5 s)"
@@ -97,11 +79,7 @@ mod tests {
 
     #[test]
     fn s4_8_an_overflow_names_size_and_limit() {
-        let overflow = BufferOverflow {
-            size: 2_000,
-            limit: 1_024,
-            setting: "max_message_size",
-        };
+        let overflow = BufferOverflow { size: 2_000, limit: 1_024, setting: "max_message_size" };
         assert_eq!(
             overflow.to_string(),
             "2000 bytes are more than the limit of 1024 bytes (max_message_size = 1024)"

@@ -173,15 +173,6 @@ impl PgError {
         self
     }
 
-    /// The same error, with the column's name if it is a conversion error that names none yet.
-    #[must_use]
-    pub fn in_column(mut self, name: &str) -> Self {
-        if let Self::TypeConversion(error) = &mut self {
-            error.column.get_or_insert_with(|| name.to_owned());
-        }
-        self
-    }
-
     /// The same error, with the parameter's number (`$1` is 1) if it is a parameter error that has
     /// none yet.
     #[must_use]
@@ -205,10 +196,7 @@ impl Clone for PgError {
             Self::BufferOverflow(overflow) => Self::BufferOverflow(overflow.clone()),
             Self::TypeConversion(error) => Self::TypeConversion(error.clone()),
             Self::Parameter(error) => Self::Parameter(error.clone()),
-            Self::Rows { expected, got } => Self::Rows {
-                expected,
-                got: *got,
-            },
+            Self::Rows { expected, got } => Self::Rows { expected, got: *got },
             Self::Column(what) => Self::Column(what.clone()),
             Self::Auth(why) => Self::Auth(why.clone()),
             Self::Config(what) => Self::Config(what.clone()),
@@ -293,10 +281,7 @@ mod tests {
             (b'S', "ERROR"),
             (b'V', "ERROR"),
             (b'C', "23505"),
-            (
-                b'M',
-                "duplicate key value violates unique constraint \"t_pkey\"",
-            ),
+            (b'M', "duplicate key value violates unique constraint \"t_pkey\""),
             (b'D', "Key (id)=(1) already exists."),
             (b'H', "Take another one."),
         ])
@@ -304,16 +289,9 @@ mod tests {
 
     /// One error of each variant.
     fn every_variant() -> Vec<PgError> {
-        let timeout = Timeout {
-            setting: "io_timeout",
-            value: Duration::from_secs(5),
-            doing: "connecting",
-        };
-        let overflow = BufferOverflow {
-            size: 11,
-            limit: 10,
-            setting: "max_message_size",
-        };
+        let timeout =
+            Timeout { setting: "io_timeout", value: Duration::from_secs(5), doing: "connecting" };
+        let overflow = BufferOverflow { size: 11, limit: 10, setting: "max_message_size" };
         let conversion = ConversionError {
             column: None,
             rust_type: "i16",
@@ -337,10 +315,7 @@ mod tests {
             overflow.into(),
             conversion.into(),
             parameter.into(),
-            PgError::Rows {
-                expected: "exactly one row",
-                got: 0,
-            },
+            PgError::Rows { expected: "exactly one row", got: 0 },
             PgError::Column(why()),
             PgError::Auth(why()),
             PgError::Config(why()),
@@ -363,10 +338,7 @@ mod tests {
     fn s4_9_a_clone_says_the_same() {
         for error in every_variant() {
             let clone = error.clone();
-            assert_eq!(
-                std::mem::discriminant(&error),
-                std::mem::discriminant(&clone)
-            );
+            assert_eq!(std::mem::discriminant(&error), std::mem::discriminant(&clone));
             assert_eq!(error.to_string(), clone.to_string());
             assert_eq!(format!("{error:?}"), format!("{clone:?}"));
         }
@@ -376,10 +348,7 @@ mod tests {
     fn s4_9_a_cloned_io_error_keeps_its_kind_its_code_and_its_text() {
         let refused = PgError::Io(io::Error::from(io::ErrorKind::ConnectionRefused));
         let reset = PgError::Io(io::Error::from_raw_os_error(104));
-        let own = PgError::Io(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "half a message",
-        ));
+        let own = PgError::Io(io::Error::new(io::ErrorKind::UnexpectedEof, "half a message"));
         for error in [refused, reset, own] {
             let (PgError::Io(error), PgError::Io(clone)) = (&error, &error.clone()) else {
                 panic!("the clone of an I/O error is another variant");
@@ -393,16 +362,10 @@ mod tests {
     #[test]
     fn s4_8_io_errors_become_would_block_or_stay() {
         let from = |kind| PgError::from(io::Error::from(kind));
-        assert!(matches!(
-            from(io::ErrorKind::WouldBlock),
-            PgError::WouldBlock
-        ));
+        assert!(matches!(from(io::ErrorKind::WouldBlock), PgError::WouldBlock));
         // The operating system's timeout is not one of our settings: which one would it be?
         assert!(matches!(from(io::ErrorKind::TimedOut), PgError::Io(_)));
-        assert!(matches!(
-            from(io::ErrorKind::ConnectionReset),
-            PgError::Io(_)
-        ));
+        assert!(matches!(from(io::ErrorKind::ConnectionReset), PgError::Io(_)));
         let error = from(io::ErrorKind::UnexpectedEof);
         assert_eq!(error.to_string(), "I/O error: unexpected end of file");
     }
@@ -410,21 +373,14 @@ mod tests {
     #[test]
     fn s4_8_the_source_leads_to_the_cause() {
         let reset = PgError::Io(io::Error::from_raw_os_error(104));
-        let source = reset
-            .source()
-            .and_then(|source| source.downcast_ref::<io::Error>());
+        let source = reset.source().and_then(|source| source.downcast_ref::<io::Error>());
         assert_eq!(source.and_then(io::Error::raw_os_error), Some(104));
 
         let not_sent = PgError::NotSent(Box::new(PgError::ConnectionClosed("by us".to_owned())));
-        let source = not_sent
-            .source()
-            .and_then(|source| source.downcast_ref::<PgError>());
+        let source = not_sent.source().and_then(|source| source.downcast_ref::<PgError>());
         assert!(matches!(source, Some(PgError::ConnectionClosed(why)) if why == "by us"));
 
-        assert!(
-            duplicate_key().source().is_none(),
-            "the text says all; no second copy of it"
-        );
+        assert!(duplicate_key().source().is_none(), "the text says all; no second copy of it");
     }
 
     #[test]
@@ -450,43 +406,25 @@ mod tests {
         let error = duplicate_key().with_query("insert into t values (1)");
         let server = error.as_server().expect("a server error");
         assert_eq!(server.query.as_deref(), Some("insert into t values (1)"));
-        assert_eq!(
-            server.message,
-            "duplicate key value violates unique constraint \"t_pkey\""
-        );
+        assert_eq!(server.message, "duplicate key value violates unique constraint \"t_pkey\"");
 
         let again = error.with_query("commit");
         let query = again.as_server().and_then(|server| server.query.as_deref());
-        assert_eq!(
-            query,
-            Some("insert into t values (1)"),
-            "the first text is the right one"
-        );
+        assert_eq!(query, Some("insert into t values (1)"), "the first text is the right one");
 
-        assert!(matches!(
-            PgError::WouldBlock.with_query("select 1"),
-            PgError::WouldBlock
-        ));
+        assert!(matches!(PgError::WouldBlock.with_query("select 1"), PgError::WouldBlock));
     }
 
     #[test]
-    fn context_is_added_once_and_only_where_it_belongs() {
+    fn a_parameter_s_number_is_added_once_and_only_where_it_belongs() {
         let errors = every_variant();
         let find = |text: &str| {
             let found = errors.iter().find(|error| error.to_string().contains(text));
             found.expect("the variant").clone()
         };
-        let conversion = find("out of range").in_column("total").in_column("other");
-        assert!(
-            conversion.to_string().starts_with("column \"total\": "),
-            "{conversion}"
-        );
         let parameter = find("a NUL byte").at_parameter(2).at_parameter(1);
-        assert!(
-            parameter.to_string().starts_with("parameter $2 "),
-            "{parameter}"
-        );
-        let closed = find("connection closed").in_column("total").at_parameter(2);
+        assert!(parameter.to_string().starts_with("parameter $2 "), "{parameter}");
+        let closed = find("connection closed").at_parameter(2);
         assert_eq!(closed.to_string(), "connection closed: why");
     }
 }

@@ -39,10 +39,7 @@ impl Backoff {
 
     /// The sequence of delays that belongs to `seed`.
     pub fn new(seed: u64) -> Self {
-        Self {
-            ceiling: Self::FIRST_DELAY,
-            random: SplitMix64(seed),
-        }
+        Self { ceiling: Self::FIRST_DELAY, random: SplitMix64(seed) }
     }
 
     /// A sequence that is different each time, so that clients do not keep step with each other.
@@ -61,9 +58,7 @@ impl Iterator for Backoff {
         let fraction = u128::from(self.random.next() >> 32);
         let nanos = (self.ceiling.as_nanos() * (fraction + 1)) >> 32;
         self.ceiling = Self::MAX_DELAY.min(self.ceiling * 2);
-        Some(Duration::from_nanos(
-            u64::try_from(nanos).unwrap_or(u64::MAX),
-        ))
+        Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
     }
 }
 
@@ -128,11 +123,7 @@ mod tests {
     use super::*;
 
     fn deadlock() -> PgError {
-        PgError::from_fields([
-            (b'S', "ERROR"),
-            (b'C', "40P01"),
-            (b'M', "deadlock detected"),
-        ])
+        PgError::from_fields([(b'S', "ERROR"), (b'C', "40P01"), (b'M', "deadlock detected")])
     }
 
     /// Runs work that fails with `failures` in turn and then succeeds; how often it was called,
@@ -164,11 +155,7 @@ mod tests {
     fn s4_6_retry_gives_up_after_the_last_retry() {
         let (calls, delays, outcome) = run(2, vec![deadlock(), deadlock(), deadlock(), deadlock()]);
         assert_eq!(outcome.unwrap_err().to_string(), deadlock().to_string());
-        assert_eq!(
-            (calls, delays.len()),
-            (3, 2),
-            "no pause behind the last attempt"
-        );
+        assert_eq!((calls, delays.len()), (3, 2), "no pause behind the last attempt");
 
         let (calls, delays, outcome) = run(0, vec![deadlock()]);
         assert!(outcome.is_err());
@@ -194,10 +181,7 @@ mod tests {
         assert!(matches!(outcome, Err(PgError::Timeout(_))));
         assert_eq!(calls, 1, "the server may have done the INSERT");
 
-        let (calls, _, _) = run(
-            5,
-            vec![PgError::ConnectionClosed("reset by peer".to_owned())],
-        );
+        let (calls, _, _) = run(5, vec![PgError::ConnectionClosed("reset by peer".to_owned())]);
         assert_eq!(calls, 1);
         let (calls, _, _) = run(5, vec![PgError::WouldBlock]);
         assert_eq!(calls, 1);
@@ -224,16 +208,8 @@ mod tests {
             }
         }
         for (at, ceiling) in ceilings.into_iter().enumerate() {
-            assert!(
-                largest[at] > ceiling * 9 / 10,
-                "attempt {at}: {:?}",
-                largest[at]
-            );
-            assert!(
-                smallest[at] < ceiling / 10,
-                "attempt {at}: {:?}",
-                smallest[at]
-            );
+            assert!(largest[at] > ceiling * 9 / 10, "attempt {at}: {:?}", largest[at]);
+            assert!(smallest[at] < ceiling / 10, "attempt {at}: {:?}", smallest[at]);
         }
     }
 

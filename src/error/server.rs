@@ -83,10 +83,7 @@ impl ServerError {
         let mut rest = body;
         loop {
             let Some((&field_type, after_type)) = rest.split_first() else {
-                return Err(malformed(
-                    body.len(),
-                    "the zero byte after the last field is missing",
-                ));
+                return Err(malformed(body.len(), "the zero byte after the last field is missing"));
             };
             if field_type == 0 {
                 return match after_type.len() {
@@ -156,9 +153,7 @@ impl Fields {
 
     fn add_text(&mut self, field_type: u8, value: String) {
         let types = TEXT_FIELDS.iter();
-        let slot = types
-            .zip(&mut self.texts)
-            .find(|(known, _)| **known == field_type);
+        let slot = types.zip(&mut self.texts).find(|(known, _)| **known == field_type);
         match slot {
             Some((_, text @ None)) => *text = Some(value),
             _ => self.other.push((field_type, value)),
@@ -193,10 +188,7 @@ impl Fields {
             return Err(incomplete("no SQLSTATE (field C)", &message));
         };
         let Some(code) = SqlState::from_bytes(code.as_bytes()) else {
-            return Err(incomplete(
-                &format!("the SQLSTATE {code:?}, which is none"),
-                &message,
-            ));
+            return Err(incomplete(&format!("the SQLSTATE {code:?}, which is none"), &message));
         };
         Ok(ServerError {
             severity: Severity::from_word(plain_severity.as_deref().unwrap_or(&localized_severity)),
@@ -236,9 +228,7 @@ fn incomplete(what: &str, message: &str) -> PgError {
         "" => String::new(),
         message => format!("; its message is: {message}"),
     };
-    PgError::Protocol(format!(
-        "an ErrorResponse or NoticeResponse has {what}{said}"
-    ))
+    PgError::Protocol(format!("an ErrorResponse or NoticeResponse has {what}{said}"))
 }
 
 /// A field's type byte for people: `M`, or a number if it is not a letter.
@@ -259,8 +249,7 @@ impl fmt::Debug for ServerError {
         if self.localized_severity != self.severity.to_string() {
             out.field("localized_severity", &self.localized_severity);
         }
-        out.field("code", &self.code)
-            .field("message", &self.message);
+        out.field("code", &self.code).field("message", &self.message);
         let texts = [
             ("detail", &self.detail),
             ("hint", &self.hint),
@@ -359,9 +348,7 @@ mod tests {
 
     #[test]
     fn s4_2_every_severity_is_known_and_two_end_the_session() {
-        let words = [
-            "PANIC", "FATAL", "ERROR", "WARNING", "NOTICE", "DEBUG", "INFO", "LOG",
-        ];
+        let words = ["PANIC", "FATAL", "ERROR", "WARNING", "NOTICE", "DEBUG", "INFO", "LOG"];
         for word in words {
             let severity = Severity::from_word(word);
             assert_eq!(severity.to_string(), word);
@@ -375,15 +362,9 @@ mod tests {
     fn s4_2_nothing_that_the_server_said_is_dropped() {
         let fields = b"SERROR\0C22P02\0Mfirst\0Msecond\0P-1\0Lmany\0\x01odd\0\0";
         let error = ServerError::parse(fields).unwrap();
-        assert_eq!(
-            (error.message.as_str(), error.position, error.line),
-            ("first", None, None)
-        );
+        assert_eq!((error.message.as_str(), error.position, error.line), ("first", None, None));
         let others = [(b'M', "second"), (b'P', "-1"), (b'L', "many"), (1, "odd")];
-        assert_eq!(
-            error.other_fields,
-            others.map(|(kind, text)| (kind, text.to_owned()))
-        );
+        assert_eq!(error.other_fields, others.map(|(kind, text)| (kind, text.to_owned())));
     }
 
     #[test]
@@ -401,15 +382,8 @@ mod tests {
              message: \"no table\", position: 3 }"
         );
         let all = format!("{:?}", ServerError::parse(EVERY_FIELD).unwrap());
-        for value in [
-            "FEHLER",
-            "detail",
-            "hint",
-            "666",
-            "_bt_check_unique",
-            "future",
-            "data type",
-        ] {
+        for value in ["FEHLER", "detail", "hint", "666", "_bt_check_unique", "future", "data type"]
+        {
             assert!(all.contains(value), "{value} is not in {all}");
         }
     }
@@ -417,30 +391,12 @@ mod tests {
     #[test]
     fn h18_a_malformed_body_says_what_is_wrong_and_where() {
         let cases: [(&[u8], &str); 6] = [
-            (
-                b"",
-                "at byte 0: the zero byte after the last field is missing",
-            ),
-            (
-                b"SERROR\0",
-                "at byte 7: the zero byte after the last field is missing",
-            ),
-            (
-                b"SERROR\0C4000",
-                "at byte 7: field C has no terminating NUL",
-            ),
-            (
-                b"\x02x",
-                "at byte 0: field of type 2 has no terminating NUL",
-            ),
-            (
-                b"SERROR\0\0\0",
-                "at byte 8: 1 bytes after the end of the fields",
-            ),
-            (
-                b"SERROR\0\0C40001\0\0",
-                "at byte 8: 8 bytes after the end of the fields",
-            ),
+            (b"", "at byte 0: the zero byte after the last field is missing"),
+            (b"SERROR\0", "at byte 7: the zero byte after the last field is missing"),
+            (b"SERROR\0C4000", "at byte 7: field C has no terminating NUL"),
+            (b"\x02x", "at byte 0: field of type 2 has no terminating NUL"),
+            (b"SERROR\0\0\0", "at byte 8: 1 bytes after the end of the fields"),
+            (b"SERROR\0\0C40001\0\0", "at byte 8: 8 bytes after the end of the fields"),
         ];
         for (body, what) in cases {
             let error = protocol_error(body);
@@ -455,21 +411,12 @@ mod tests {
             "an ErrorResponse or NoticeResponse has no message (field M)"
         );
         let error = protocol_error(b"C42601\0Moops\0\0");
-        assert!(
-            error.ends_with("has no severity (field S); its message is: oops"),
-            "{error}"
-        );
+        assert!(error.ends_with("has no severity (field S); its message is: oops"), "{error}");
         let error = protocol_error(b"SERROR\0Moops\0\0");
-        assert!(
-            error.ends_with("has no SQLSTATE (field C); its message is: oops"),
-            "{error}"
-        );
+        assert!(error.ends_with("has no SQLSTATE (field C); its message is: oops"), "{error}");
         for code in ["4260", "426011", "", "4260\u{e9}", "42 01"] {
             let error = protocol_error(format!("SERROR\0C{code}\0Moops\0\0").as_bytes());
-            assert!(
-                error.contains("which is none; its message is: oops"),
-                "{error}"
-            );
+            assert!(error.contains("which is none; its message is: oops"), "{error}");
         }
     }
 

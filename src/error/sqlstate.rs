@@ -99,20 +99,14 @@ mod tests {
         assert_eq!(SqlState::SERIALIZATION_FAILURE.as_str(), "40001");
         // Two codes have this condition; the one that is an error has the plain name.
         assert_eq!(SqlState::STRING_DATA_RIGHT_TRUNCATION.as_str(), "22001");
-        assert_eq!(
-            SqlState::WARNING_STRING_DATA_RIGHT_TRUNCATION.as_str(),
-            "01004"
-        );
+        assert_eq!(SqlState::WARNING_STRING_DATA_RIGHT_TRUNCATION.as_str(), "01004");
         // A second name of a code.
         assert_eq!(SqlState::UNDEFINED_DATABASE, SqlState::INVALID_CATALOG_NAME);
     }
 
     #[test]
     fn s4_4_every_named_code_is_found() {
-        assert!(
-            NAMES.windows(2).all(|pair| pair[0].0 < pair[1].0),
-            "sorted, each code once"
-        );
+        assert!(NAMES.windows(2).all(|pair| pair[0].0 < pair[1].0), "sorted, each code once");
         for (state, name) in NAMES {
             assert_eq!(state.name(), Some(name));
             assert_eq!(SqlState::from_bytes(state.as_str().as_bytes()), Some(state));
@@ -128,20 +122,9 @@ mod tests {
 
     #[test]
     fn s4_4_what_is_not_five_visible_characters_is_no_code() {
-        for code in [
-            "",
-            "2350",
-            "235050",
-            "2350\u{e9}",
-            "23 05",
-            "2350\n",
-            "2350\0",
-        ] {
+        for code in ["", "2350", "235050", "2350\u{e9}", "23 05", "2350\n", "2350\0"] {
             assert_eq!(SqlState::from_bytes(code.as_bytes()), None, "{code:?}");
-            assert!(
-                matches!(code.parse::<SqlState>(), Err(PgError::Usage(_))),
-                "{code:?}"
-            );
+            assert!(matches!(code.parse::<SqlState>(), Err(PgError::Usage(_))), "{code:?}");
         }
         assert_eq!(SqlState::from_bytes(b"2350\xff"), None);
     }

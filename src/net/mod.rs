@@ -4,8 +4,8 @@
 //! * [`Connecting`] is one on its way: it tries the addresses of a host one after the other.
 //! * [`wait`] is the one function of the crate that waits.
 //!
-//! This floor moves bytes. It knows no protocol, reads no configuration, and decides nothing about time: deadlines are
-//! arguments.
+//! This floor moves bytes. It knows no protocol, reads no configuration, and decides nothing about
+//! time: deadlines are arguments.
 
 mod connecting;
 mod poll;

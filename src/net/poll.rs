@@ -13,15 +13,19 @@ pub(crate) struct Source<'a> {
     pub(crate) write: bool,
 }
 
-/// Waits in poll(2) until the source is ready or in error, or `deadline` has come; without a source just for the
-/// deadline. Returns whether it is ready.
+/// Waits in poll(2) until the source is ready or in error, or `deadline` has come; without a source
+/// just for the deadline. Returns whether it is ready.
 ///
 /// A signal does not end the wait: it goes on for what is left of the time.
 pub(crate) fn wait(source: Option<Source<'_>>, deadline: Option<Instant>) -> io::Result<bool> {
     let mut fds = source.map(|source| {
         let read = if source.read { libc::POLLIN } else { 0 };
         let write = if source.write { libc::POLLOUT } else { 0 };
-        libc::pollfd { fd: source.fd.as_raw_fd(), events: read | write, revents: 0 }
+        libc::pollfd {
+            fd: source.fd.as_raw_fd(),
+            events: read | write,
+            revents: 0,
+        }
     });
     let (pointer, count) = match &mut fds {
         Some(fd) => (std::ptr::from_mut(fd), 1),
@@ -29,8 +33,9 @@ pub(crate) fn wait(source: Option<Source<'_>>, deadline: Option<Instant>) -> io:
     };
     loop {
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // SAFETY: `pointer` is either null with a count of 0, or points to `fds`, which lives until the end of this
-        // function; poll writes only the `revents` of `count` entries. The descriptor is open: it is borrowed.
+        // SAFETY: `pointer` is either null with a count of 0, or points to `fds`, which lives until
+        // the end of this function; poll writes only the `revents` of `count` entries. The
+        // descriptor is open: it is borrowed.
         let ready = unsafe { libc::poll(pointer, count, milliseconds(timeout)) };
         match ready {
             1.. => return Ok(true),
@@ -50,7 +55,9 @@ const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 /// A timeout for poll(2): rounded up, so that it never ends early and spins; -1 for none.
 fn milliseconds(timeout: Option<Duration>) -> libc::c_int {
     let Some(timeout) = timeout else { return -1 };
-    let up = timeout.checked_add(Duration::from_micros(999)).unwrap_or(timeout);
+    let up = timeout
+        .checked_add(Duration::from_micros(999))
+        .unwrap_or(timeout);
     libc::c_int::try_from(up.as_millis()).unwrap_or(libc::c_int::MAX)
 }
 
@@ -75,10 +82,19 @@ mod tests {
     #[test]
     fn waits_for_what_was_asked() -> io::Result<()> {
         let (near, mut far) = UnixStream::pair()?;
-        let source = |read, write| Some(Source { fd: near.as_fd(), read, write });
+        let source = |read, write| {
+            Some(Source {
+                fd: near.as_fd(),
+                read,
+                write,
+            })
+        };
         let soon = Some(Instant::now() + Duration::from_millis(1));
         assert!(!wait(source(true, false), soon)?, "nothing to read yet");
-        assert!(wait(source(true, true), None)?, "but there is room to write");
+        assert!(
+            wait(source(true, true), None)?,
+            "but there is room to write"
+        );
         far.write_all(b"x")?;
         assert!(wait(source(true, false), None)?);
         assert!(!wait(None, soon)?, "without a source it only waits");

@@ -18,10 +18,14 @@ const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
 const SEND_FLAGS: libc::c_int = 0;
 
 impl Socket {
-    /// Begins to connect to an address. Whether it worked is told by [`connect_result`](Self::connect_result) once the
-    /// socket is writable.
+    /// Begins to connect to an address. Whether it worked is told by
+    /// [`connect_result`](Self::connect_result) once the socket is writable.
     pub(super) fn connect_tcp(address: &SocketAddr) -> io::Result<Self> {
-        let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let family = if address.is_ipv4() {
+            libc::AF_INET
+        } else {
+            libc::AF_INET6
+        };
         let socket = Self::new(family)?;
         // Requests are small and go out whole: waiting for more to send would only delay them.
         socket.set_option(libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
@@ -29,9 +33,11 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Connects to a Unix-domain socket. A path that begins with `@` is in the abstract namespace (Linux).
+    /// Connects to a Unix-domain socket. A path that begins with `@` is in the abstract namespace
+    /// (Linux).
     ///
-    /// [`io::ErrorKind::WouldBlock`] when the server's queue of connections is full; a new attempt is needed then.
+    /// [`io::ErrorKind::WouldBlock`] when the server's queue of connections is full; a new attempt
+    /// is needed then.
     pub(super) fn connect_unix(path: &Path) -> io::Result<Self> {
         let address = RawAddress::unix(path)?;
         let socket = Self::new(libc::AF_UNIX)?;
@@ -44,8 +50,8 @@ impl Socket {
         let fd = check(unsafe { libc::socket(family, libc::SOCK_STREAM, 0) })?;
         // SAFETY: `fd` was just opened, and nothing else owns it.
         let socket = Self(unsafe { OwnedFd::from_raw_fd(fd) });
-        // SAFETY: fcntl(2) with these commands takes an integer. Two calls instead of SOCK_CLOEXEC | SOCK_NONBLOCK,
-        // which not every system has.
+        // SAFETY: fcntl(2) with these commands takes an integer. Two calls instead of SOCK_CLOEXEC
+        // | SOCK_NONBLOCK, which not every system has.
         check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
         // SAFETY: as above.
         let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
@@ -76,8 +82,8 @@ impl Socket {
     fn option(&self, level: libc::c_int, option: libc::c_int) -> io::Result<libc::c_int> {
         let mut value: libc::c_int = 0;
         let mut length = socket_length(size_of_val(&value))?;
-        // SAFETY: the pointers describe `value` and `length`, which live on this stack; getsockopt(2) writes at most
-        // `length` bytes.
+        // SAFETY: the pointers describe `value` and `length`, which live on this stack;
+        // getsockopt(2) writes at most `length` bytes.
         check(unsafe {
             libc::getsockopt(
                 self.0.as_raw_fd(),
@@ -92,7 +98,8 @@ impl Socket {
 
     fn connect(&self, address: &RawAddress) -> io::Result<()> {
         let start = std::ptr::from_ref(&address.storage).cast();
-        // SAFETY: the pointer and the length describe a sockaddr struct inside `storage`, which connect(2) only reads.
+        // SAFETY: the pointer and the length describe a sockaddr struct inside `storage`, which
+        // connect(2) only reads.
         let done = check(unsafe { libc::connect(self.0.as_raw_fd(), start, address.length) });
         match done {
             Ok(_) => Ok(()),
@@ -113,7 +120,8 @@ impl Socket {
 
     /// Whether TCP_NODELAY is on; an error for a Unix-domain socket.
     pub(crate) fn nodelay(&self) -> io::Result<bool> {
-        self.option(libc::IPPROTO_TCP, libc::TCP_NODELAY).map(|value| value != 0)
+        self.option(libc::IPPROTO_TCP, libc::TCP_NODELAY)
+            .map(|value| value != 0)
     }
 
     /// Reads what is there; 0 at end of file, [`io::ErrorKind::WouldBlock`] when nothing is there.
@@ -121,7 +129,14 @@ impl Socket {
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         transfer(|| {
             // SAFETY: pointer and length describe `buffer`, which recv(2) fills from the front.
-            unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) }
+            unsafe {
+                libc::recv(
+                    self.0.as_raw_fd(),
+                    buffer.as_mut_ptr().cast(),
+                    buffer.len(),
+                    0,
+                )
+            }
         })
     }
 
@@ -164,7 +179,11 @@ fn transfer(mut call: impl FnMut() -> libc::ssize_t) -> io::Result<usize> {
 
 /// The result of a system call, or the error behind its -1.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// A socket address as the system calls take it.
@@ -179,8 +198,9 @@ impl RawAddress {
         const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) }
         // SAFETY: sockaddr_storage is plain integers, for which zeros are a value.
         let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-        // SAFETY: `storage` is at least as large as `T` (asserted above) and aligned for every sockaddr struct, which is
-        // what it exists for; `T` is Copy, so nothing is dropped or shared by writing it bytewise.
+        // SAFETY: `storage` is at least as large as `T` (asserted above) and aligned for every
+        // sockaddr struct, which is what it exists for; `T` is Copy, so nothing is dropped or
+        // shared by writing it bytewise.
         unsafe { std::ptr::from_mut(&mut storage).cast::<T>().write(address) };
         let length = socket_length(length)?;
         Ok(Self { storage, length })
@@ -214,20 +234,24 @@ impl RawAddress {
         // SAFETY: sockaddr_un is plain integers, for which zeros are a value.
         let mut raw: libc::sockaddr_un = unsafe { std::mem::zeroed() };
         raw.sun_family = family(libc::AF_UNIX)?;
-        // A path has a NUL behind it; an abstract name has one in place of its first character and none behind it.
+        // A path has a NUL behind it; an abstract name has one in place of its first character and
+        // none behind it.
         let abstract_name = cfg!(target_os = "linux") && bytes.starts_with(b"@");
         let room = raw.sun_path.len() - usize::from(!abstract_name);
         if bytes.len() > room {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("the path of a Unix-domain socket is {} bytes long, at most {room} fit", bytes.len()),
+                format!(
+                    "the path of a Unix-domain socket is {} bytes long, at most {room} fit",
+                    bytes.len()
+                ),
             ));
         }
         for (place, byte) in raw.sun_path.iter_mut().zip(bytes) {
             *place = libc::c_char::from_ne_bytes([*byte]);
         }
         if abstract_name {
-            raw.sun_path[0] = 0;
+            raw.sun_path.first_mut().into_iter().for_each(|first| *first = 0);
         }
         let length = std::mem::offset_of!(libc::sockaddr_un, sun_path)
             + bytes.len()
@@ -254,6 +278,9 @@ mod tests {
     fn s9_13_a_socket_path_that_is_too_long_is_an_error() {
         let path = format!("/{}", "x".repeat(200));
         let error = Socket::connect_unix(Path::new(&path)).expect_err("it does not fit");
-        assert!(error.to_string().contains("201 bytes long, at most 107"), "{error}");
+        assert!(
+            error.to_string().contains("201 bytes long, at most 107"),
+            "{error}"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Where the cells of a row begin.
 //!
-//! A row is kept as it came: each cell is an Int32 length (-1 for NULL) and that many bytes. Beside it stands the
-//! offset of each cell's length, so that any cell is found in one step.
+//! A row is kept as it came: each cell is an Int32 length (-1 for NULL) and that many bytes. Beside
+//! it stands the offset of each cell's length, so that any cell is found in one step.
 
 use crate::wire::{Malformed, Reader};
 
@@ -11,8 +11,8 @@ use crate::wire::{Malformed, Reader};
 ///
 /// # Errors
 ///
-/// [`Malformed`] when a length is negative or points beyond the end, or bytes are left over. `offsets` may hold some of
-/// the row's offsets then.
+/// [`Malformed`] when a length is negative or points beyond the end, or bytes are left over.
+/// `offsets` may hold some of the row's offsets then.
 #[inline]
 pub(crate) fn split_cells(
     body: &[u8],
@@ -30,7 +30,8 @@ pub(crate) fn split_cells(
 
 /// The cell whose length stands at `offset`; `None` for NULL.
 ///
-/// The bytes have been walked by [`split_cells`], so nothing here fails; if it could, it would read as NULL.
+/// The bytes have been walked by [`split_cells`], so nothing here fails; if it could, it would read
+/// as NULL.
 #[inline]
 pub(super) fn cell_at(bytes: &[u8], offset: usize) -> Option<&[u8]> {
     Reader::new("DataRow", bytes.get(offset..)?).value().ok()?

@@ -26,7 +26,8 @@ impl Column {
         self.oid
     }
 
-    /// The name of the column's type for people: `int4`, or `oid 16385` for a type that is not in every server.
+    /// The name of the column's type for people: `int4`, or `oid 16385` for a type that is not in
+    /// every server.
     pub fn type_name(&self) -> String {
         TypeMap::builtin().describe(self.oid)
     }
@@ -85,13 +86,16 @@ impl ColumnIndex for usize {
 
 impl ColumnIndex for str {
     fn find(&self, columns: &[Column]) -> Result<usize, PgError> {
-        columns.iter().position(|column| *column.name == *self).ok_or_else(|| {
-            PgError::Column(format!(
-                "there is no column named \"{self}\": the row has {} ({})",
-                columns.len(),
-                names(columns)
-            ))
-        })
+        columns
+            .iter()
+            .position(|column| *column.name == *self)
+            .ok_or_else(|| {
+                PgError::Column(format!(
+                    "there is no column named \"{self}\": the row has {} ({})",
+                    columns.len(),
+                    names(columns)
+                ))
+            })
     }
 }
 

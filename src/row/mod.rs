@@ -1,10 +1,12 @@
 //! Rows: columns, cells, and the two ways to hold them.
 //!
-//! * [`RowRef`] borrows a row from wherever its bytes are: the receive buffer while streaming, an arena afterwards.
-//! * [`Row`] owns a share of its result: all rows of a result lie in one arena, a row is an `Rc` and an index.
+//! * [`RowRef`] borrows a row from wherever its bytes are: the receive buffer while streaming, an
+//!   arena afterwards.
+//! * [`Row`] owns a share of its result: all rows of a result lie in one arena, a row is an `Rc`
+//!   and an index.
 //!
-//! Both read a column by index or by name as any type that implements [`FromSql`](crate::types::FromSql), and whole
-//! rows as tuples through [`FromRow`].
+//! Both read a column by index or by name as any type that implements
+//! [`FromSql`](crate::types::FromSql), and whole rows as tuples through [`FromRow`].
 //!
 //! This floor knows cells and columns, and no connection.
 

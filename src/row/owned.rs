@@ -22,7 +22,12 @@ pub(crate) struct RowSet {
 
 impl RowSet {
     pub(crate) fn new(columns: Rc<[Column]>) -> Self {
-        Self { columns, bytes: Vec::new(), offsets: Vec::new(), rows: 0 }
+        Self {
+            columns,
+            bytes: Vec::new(),
+            offsets: Vec::new(),
+            rows: 0,
+        }
     }
 
     pub(crate) fn columns(&self) -> &Rc<[Column]> {
@@ -33,7 +38,8 @@ impl RowSet {
         self.rows
     }
 
-    /// Appends a row: the bytes of a DataRow behind its cell count, which the caller has compared with the columns.
+    /// Appends a row: the bytes of a DataRow behind its cell count, which the caller has compared
+    /// with the columns.
     pub(crate) fn push(&mut self, body: &[u8]) -> Result<(), Malformed> {
         let (base, cells) = (self.bytes.len(), self.offsets.len());
         if let Err(error) = split_cells(body, self.columns.len(), base, &mut self.offsets) {
@@ -47,21 +53,30 @@ impl RowSet {
 
     pub(crate) fn row(&self, index: usize) -> RowRef<'_> {
         let width = self.columns.len();
-        let offsets = self.offsets.get(index * width..(index + 1) * width).unwrap_or_default();
+        let offsets = self
+            .offsets
+            .get(index * width..(index + 1) * width)
+            .unwrap_or_default();
         RowRef::new(&self.columns, &self.bytes, offsets)
     }
 
     /// The rows as handles that share this set.
     pub(crate) fn into_rows(self) -> Vec<Row> {
         let set = Rc::new(self);
-        (0..set.rows).map(|index| Row { set: Rc::clone(&set), index }).collect()
+        (0..set.rows)
+            .map(|index| Row {
+                set: Rc::clone(&set),
+                index,
+            })
+            .collect()
     }
 }
 
 /// A row that owns its values.
 ///
-/// All rows of a result share one allocation; a `Row` is a counted reference to it and an index, so cloning is
-/// cheap, and one kept row keeps the whole result in memory: [`detach`](Row::detach) copies a row out of it.
+/// All rows of a result share one allocation; a `Row` is a counted reference to it and an index, so
+/// cloning is cheap, and one kept row keeps the whole result in memory: [`detach`](Row::detach)
+/// copies a row out of it.
 ///
 /// `Row` is not `Send`: it belongs to the thread of its connection.
 ///
@@ -166,13 +181,16 @@ impl Row {
             push_cell(&mut set, row.raw(index));
         }
         set.rows = 1;
-        Self { set: Rc::new(set), index: 0 }
+        Self {
+            set: Rc::new(set),
+            index: 0,
+        }
     }
 
     /// A row made of values, for tests of code that reads rows.
     ///
-    /// Each column has the type that its value declares as a parameter; text where it declares none. Where `names` and
-    /// `values` differ in length, the shorter one decides.
+    /// Each column has the type that its value declares as a parameter; text where it declares
+    /// none. Where `names` and `values` differ in length, the shorter one decides.
     pub fn mock(names: &[&str], values: &[PgValue]) -> Self {
         let types = TypeMap::builtin();
         let mut cells = Vec::new();
@@ -198,13 +216,19 @@ impl Row {
             }
         });
         let mut set = RowSet::new(columns.collect());
-        cells.iter().for_each(|cell| push_cell(&mut set, cell.as_deref()));
+        cells
+            .iter()
+            .for_each(|cell| push_cell(&mut set, cell.as_deref()));
         set.rows = 1;
-        Self { set: Rc::new(set), index: 0 }
+        Self {
+            set: Rc::new(set),
+            index: 0,
+        }
     }
 }
 
-/// Appends a cell as it stands on the wire; a cell that came from there is never longer than its length can say.
+/// Appends a cell as it stands on the wire; a cell that came from there is never longer than its
+/// length can say.
 fn push_cell(set: &mut RowSet, cell: Option<&[u8]>) {
     set.offsets.push(set.bytes.len());
     match cell.map(|cell| (cell, i32::try_from(cell.len()))) {

@@ -18,7 +18,11 @@ pub struct RowRef<'a> {
 
 impl<'a> RowRef<'a> {
     pub(crate) fn new(columns: &'a [Column], bytes: &'a [u8], offsets: &'a [usize]) -> Self {
-        Self { columns, bytes, offsets }
+        Self {
+            columns,
+            bytes,
+            offsets,
+        }
     }
 
     /// The number of columns.
@@ -43,20 +47,23 @@ impl<'a> RowRef<'a> {
     ///
     /// # Errors
     ///
-    /// [`PgError::Column`] when there is no such column. [`PgError::TypeConversion`] when the column's type is not one
-    /// that `T` reads, or the value is NULL and `T` is not an `Option`; the error names the column and both types.
+    /// [`PgError::Column`] when there is no such column. [`PgError::TypeConversion`] when the
+    /// column's type is not one that `T` reads, or the value is NULL and `T` is not an `Option`;
+    /// the error names the column and both types.
     #[inline]
     pub fn get<T: FromSql<'a>>(self, column: impl ColumnIndex) -> PgResult<T> {
         let index = column.find(self.columns)?;
         let (Some(column), Some(&offset)) = (self.columns.get(index), self.offsets.get(index))
         else {
-            return Err(PgError::Column(format!("there is no column with index {index}")));
+            return Err(PgError::Column(format!(
+                "there is no column with index {index}"
+            )));
         };
         let value = match cell_at(self.bytes, offset) {
             Some(bytes) => T::from_sql(Cell::new(column.oid, column.format, bytes)),
             None => T::from_null(),
         };
-        value.map_err(|error| in_column(error, column, index))
+        value.map_err(|error| in_column(error, column))
     }
 
     /// Whether the value of a column is NULL.
@@ -73,7 +80,8 @@ impl<'a> RowRef<'a> {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get) for each column, and when the number of columns is not what `T` expects.
+    /// As [`get`](Self::get) for each column, and when the number of columns is not what `T`
+    /// expects.
     pub fn to<T: FromRow<'a>>(self) -> PgResult<T> {
         T::from_row(self)
     }
@@ -87,9 +95,10 @@ impl<'a> RowRef<'a> {
 
 /// Adds to a conversion error the column that it happened in.
 #[cold]
-fn in_column(mut error: PgError, column: &Column, index: usize) -> PgError {
+fn in_column(mut error: PgError, column: &Column) -> PgError {
     if let PgError::TypeConversion(conversion) = &mut error {
-        conversion.column = Some(format!("\"{}\" (index {index})", column.name));
+        conversion.column = Some(column.name.to_string());
+        // `FromSql::from_null` sees no cell, so it cannot know the type.
         if conversion.pg_type == "NULL" {
             conversion.pg_type = column.type_name();
         }

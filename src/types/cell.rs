@@ -72,8 +72,8 @@ impl<'a> Cell<'a> {
     ///
     /// # Errors
     ///
-    /// [`PgError::TypeConversion`] when they are not valid UTF-8. The driver keeps `client_encoding` at UTF8, so this
-    /// means that the bytes are not text at all.
+    /// [`PgError::TypeConversion`] when they are not valid UTF-8. The driver keeps
+    /// `client_encoding` at UTF8, so this means that the bytes are not text at all.
     pub fn text<T>(self) -> Result<&'a str, PgError> {
         std::str::from_utf8(self.bytes).map_err(|_| self.invalid::<T>("the bytes are not UTF-8"))
     }
@@ -84,7 +84,8 @@ impl<'a> Cell<'a> {
         self.conversion::<T>("this Rust type does not read that SQL type".to_owned())
     }
 
-    /// The error for a cell of the right type whose bytes make no sense: too short, too long, out of range.
+    /// The error for a cell of the right type whose bytes make no sense: too short, too long, out
+    /// of range.
     #[cold]
     pub fn invalid<T>(self, why: impl Into<String>) -> PgError {
         self.conversion::<T>(why.into())

@@ -4,7 +4,8 @@ use super::{Oid, TypeInfo, oid_table};
 
 /// The types that a connection knows, by [`Oid`].
 ///
-/// It is handed to every [`ToSql`](super::ToSql) so that a type can find the OIDs that it depends on.
+/// It is handed to every [`ToSql`](super::ToSql) so that a type can find the OIDs that it depends
+/// on.
 #[derive(Debug)]
 pub struct TypeMap(());
 
@@ -15,7 +16,8 @@ impl TypeMap {
         &BUILTIN
     }
 
-    /// What is known of type `oid`, `None` for a type that is not in the catalogue of a stock server.
+    /// What is known of type `oid`, `None` for a type that is not in the catalogue of a stock
+    /// server.
     pub fn info(&self, oid: Oid) -> Option<&'static TypeInfo> {
         oid_table::builtin(oid.get())
     }

@@ -1,15 +1,17 @@
-//! Rust values at the border to SQL: which type a parameter is declared as, how it is written, how a cell is read.
+//! Rust values at the border to SQL: which type a parameter is declared as, how it is written, how
+//! a cell is read.
 //!
 //! Three rules hold everywhere in this module:
 //!
-//! * **A parameter declares its own type** ([`ToSql::declare`]), so the server never reads bytes of one width as
-//!   another type; it coerces from there as it does for any typed expression. Strings are the exception on
-//!   purpose: they are declared as *unspecified* and sent as text, so that a `&str` works for `uuid`, enums,
-//!   `json`, `date` and whatever else the server can parse.
-//! * **A cell is read exactly or not at all.** Widening that loses nothing is allowed (`i64` from `int2`, `int4`,
-//!   `int8`; `f64` from `float4`); everything else is an error that names both types.
-//! * **Binary and text are equal citizens.** Results of the extended protocol come in binary, those of the simple
-//!   protocol in text; each codec reads both.
+//! * **A parameter declares its own type** ([`ToSql::declare`]), so the server never reads bytes of
+//!   one width as another type; it coerces from there as it does for any typed expression. Strings
+//!   are the exception on purpose: they are declared as *unspecified* and sent as text, so that a
+//!   `&str` works for `uuid`, enums, `json`, `date` and whatever else the server can parse.
+//! * **A cell is read exactly or not at all.** Widening that loses nothing is allowed (`i64` from
+//!   `int2`, `int4`, `int8`; `f64` from `float4`); everything else is an error that names both
+//!   types.
+//! * **Binary and text are equal citizens.** Results of the extended protocol come in binary, those
+//!   of the simple protocol in text; each codec reads both.
 //!
 //! | Rust | declared as | read from |
 //! |---|---|---|

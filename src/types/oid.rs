@@ -97,54 +97,31 @@ pub struct TypeInfo {
     pub array: u32,
     /// The type that a range is over, or the range type that a multirange is a set of, else 0.
     pub subtype: u32,
-    /// How many bytes a value takes in the server's memory; -1: variable; -2: as many as up to a
-    /// NUL. (`typlen`; a value on the wire may have another length.)
+    /// How many bytes a value takes in the memory of a server of the newest version; -1: variable;
+    /// -2: as many as up to a NUL. (`typlen`; a value on the wire may have another length.)
     pub len: i16,
 }
 
 /// The rows of the generated table, one constructor for each kind of type.
 impl TypeInfo {
     pub(super) const fn base(oid: u32, name: &'static str, len: i16, array: u32) -> Self {
-        Self {
-            oid,
-            name,
-            kind: TypeKind::Base,
-            element: 0,
-            array,
-            subtype: 0,
-            len,
-        }
+        Self { oid, name, kind: TypeKind::Base, element: 0, array, subtype: 0, len }
     }
 
     pub(super) const fn array(oid: u32, name: &'static str, element: u32, array: u32) -> Self {
-        Self {
-            kind: TypeKind::Array,
-            element,
-            ..Self::base(oid, name, -1, array)
-        }
+        Self { kind: TypeKind::Array, element, ..Self::base(oid, name, -1, array) }
     }
 
     pub(super) const fn range(oid: u32, name: &'static str, subtype: u32, array: u32) -> Self {
-        Self {
-            kind: TypeKind::Range,
-            subtype,
-            ..Self::base(oid, name, -1, array)
-        }
+        Self { kind: TypeKind::Range, subtype, ..Self::base(oid, name, -1, array) }
     }
 
     pub(super) const fn multirange(oid: u32, name: &'static str, range: u32, array: u32) -> Self {
-        Self {
-            kind: TypeKind::Multirange,
-            subtype: range,
-            ..Self::base(oid, name, -1, array)
-        }
+        Self { kind: TypeKind::Multirange, subtype: range, ..Self::base(oid, name, -1, array) }
     }
 
     pub(super) const fn pseudo(oid: u32, name: &'static str, len: i16, array: u32) -> Self {
-        Self {
-            kind: TypeKind::Pseudo,
-            ..Self::base(oid, name, len, array)
-        }
+        Self { kind: TypeKind::Pseudo, ..Self::base(oid, name, len, array) }
     }
 }
 
@@ -234,48 +211,12 @@ mod tests {
     #[test]
     fn s2_17_range_oids() {
         let ranges = [
-            (
-                Oid::INT4RANGE,
-                3904,
-                Oid::INT4,
-                Oid::INT4MULTIRANGE,
-                Oid::INT4RANGE_ARRAY,
-            ),
-            (
-                Oid::NUMRANGE,
-                3906,
-                Oid::NUMERIC,
-                Oid::NUMMULTIRANGE,
-                Oid::NUMRANGE_ARRAY,
-            ),
-            (
-                Oid::TSRANGE,
-                3908,
-                Oid::TIMESTAMP,
-                Oid::TSMULTIRANGE,
-                Oid::TSRANGE_ARRAY,
-            ),
-            (
-                Oid::TSTZRANGE,
-                3910,
-                Oid::TIMESTAMPTZ,
-                Oid::TSTZMULTIRANGE,
-                Oid::TSTZRANGE_ARRAY,
-            ),
-            (
-                Oid::DATERANGE,
-                3912,
-                Oid::DATE,
-                Oid::DATEMULTIRANGE,
-                Oid::DATERANGE_ARRAY,
-            ),
-            (
-                Oid::INT8RANGE,
-                3926,
-                Oid::INT8,
-                Oid::INT8MULTIRANGE,
-                Oid::INT8RANGE_ARRAY,
-            ),
+            (Oid::INT4RANGE, 3904, Oid::INT4, Oid::INT4MULTIRANGE, Oid::INT4RANGE_ARRAY),
+            (Oid::NUMRANGE, 3906, Oid::NUMERIC, Oid::NUMMULTIRANGE, Oid::NUMRANGE_ARRAY),
+            (Oid::TSRANGE, 3908, Oid::TIMESTAMP, Oid::TSMULTIRANGE, Oid::TSRANGE_ARRAY),
+            (Oid::TSTZRANGE, 3910, Oid::TIMESTAMPTZ, Oid::TSTZMULTIRANGE, Oid::TSTZRANGE_ARRAY),
+            (Oid::DATERANGE, 3912, Oid::DATE, Oid::DATEMULTIRANGE, Oid::DATERANGE_ARRAY),
+            (Oid::INT8RANGE, 3926, Oid::INT8, Oid::INT8MULTIRANGE, Oid::INT8RANGE_ARRAY),
         ];
         for (range, number, subtype, multirange, array) in ranges {
             assert_eq!(range.get(), number);
@@ -293,10 +234,7 @@ mod tests {
         for info in &TYPES {
             assert_eq!(builtin(info.oid), Some(info));
             if info.array != 0 {
-                assert_eq!(
-                    builtin(info.array).map(|array| array.element),
-                    Some(info.oid)
-                );
+                assert_eq!(builtin(info.array).map(|array| array.element), Some(info.oid));
             }
             if info.element != 0 {
                 assert_eq!(info.kind, TypeKind::Array, "{info:?}");

@@ -4,9 +4,9 @@ use crate::wire::frame::MAX_MESSAGE_SIZE;
 
 /// The value under construction, at the end of the send buffer.
 ///
-/// Numbers are written big-endian, as the protocol wants them. Once the value has grown past what a server
-/// accepts (1 GiB) nothing more is appended and [`Out::overflowed`] says so: the caller rolls the whole message
-/// back.
+/// Numbers are written big-endian, as the protocol wants them. Once the value has grown past what a
+/// server accepts (1 GiB) nothing more is appended and [`Out::overflowed`] says so: the caller
+/// rolls the whole message back.
 #[derive(Debug)]
 pub struct Out<'a> {
     buf: &'a mut Vec<u8>,
@@ -19,7 +19,11 @@ impl<'a> Out<'a> {
     #[inline]
     pub fn new(buf: &'a mut Vec<u8>) -> Self {
         let start = buf.len();
-        Self { buf, start, overflowed: false }
+        Self {
+            buf,
+            start,
+            overflowed: false,
+        }
     }
 
     /// Appends bytes as they are.
@@ -62,18 +66,24 @@ impl<'a> Out<'a> {
         self.put(&value.to_be_bytes());
     }
 
-    /// Appends an element with its 32-bit length before it; `write` returns `false` for NULL, which is length -1.
+    /// Appends an element with its 32-bit length before it; `write` returns `false` for NULL, which
+    /// is length -1.
     ///
     /// # Errors
     ///
-    /// Whatever `write` returns; the bytes written so far stay and are rolled back with the whole message.
+    /// Whatever `write` returns; the bytes written so far stay and are rolled back with the whole
+    /// message.
     pub fn element<E>(
         &mut self,
         write: impl FnOnce(&mut Out<'_>) -> Result<bool, E>,
     ) -> Result<(), E> {
         self.put_i32(-1);
         let body = self.buf.len();
-        let mut inner = Out { buf: &mut *self.buf, start: self.start, overflowed: self.overflowed };
+        let mut inner = Out {
+            buf: &mut *self.buf,
+            start: self.start,
+            overflowed: self.overflowed,
+        };
         let present = write(&mut inner)?;
         self.overflowed = inner.overflowed;
         match i32::try_from(self.buf.len() - body) {

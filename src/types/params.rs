@@ -4,8 +4,9 @@ use super::ToSql;
 
 /// The parameters of a query, `$1` first.
 ///
-/// Implemented for slices, arrays and vectors of one parameter type (also of `&dyn ToSql`), for tuples of up to 16
-/// types, for `()` and for references to all of these. An iterator is collected into a `Vec` first.
+/// Implemented for slices, arrays and vectors of one parameter type (also of `&dyn ToSql`), for
+/// tuples of up to 16 types, for `()` and for references to all of these. An iterator is collected
+/// into a `Vec` first.
 ///
 /// ```no_run
 /// # fn main() -> chopin_pg::PgResult<()> {

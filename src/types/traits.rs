@@ -19,8 +19,8 @@ pub enum Encoded {
 
 /// A Rust value that can be a parameter of a query.
 ///
-/// The declared type and the bytes belong together: [`encode`](ToSql::encode) writes the binary form of exactly the
-/// type that [`declare`](ToSql::declare) names, or the text form.
+/// The declared type and the bytes belong together: [`encode`](ToSql::encode) writes the binary
+/// form of exactly the type that [`declare`](ToSql::declare) names, or the text form.
 ///
 /// ```
 /// use chopin_pg::types::{Encoded, Oid, Out, ToSql, TypeMap};
@@ -39,15 +39,16 @@ pub enum Encoded {
 /// }
 /// ```
 pub trait ToSql {
-    /// The type that this parameter is declared as; [`Oid::UNSPECIFIED`] leaves it to the server to infer one.
+    /// The type that this parameter is declared as; [`Oid::UNSPECIFIED`] leaves it to the server to
+    /// infer one.
     fn declare(&self, types: &TypeMap) -> Oid;
 
     /// Appends the value to `out`.
     ///
     /// # Errors
     ///
-    /// [`PgError::Parameter`] when the value cannot be represented, for example a string with a NUL byte. Whatever was
-    /// written by then is rolled back: no half-written message leaves.
+    /// [`PgError::Parameter`] when the value cannot be represented, for example a string with a NUL
+    /// byte. Whatever was written by then is rolled back: no half-written message leaves.
     fn encode(&self, types: &TypeMap, out: &mut Out<'_>) -> PgResult<Encoded>;
 
     /// The name of the Rust type, for error messages.
@@ -57,8 +58,8 @@ pub trait ToSql {
 
     /// The value as a [`PgValue`], for code that keeps parameters of mixed types.
     ///
-    /// A value that cannot be encoded becomes a [`PgValue::Unknown`] without a type, which is refused as a
-    /// parameter: it never turns into NULL.
+    /// A value that cannot be encoded becomes a [`PgValue::Unknown`] without a type, which is
+    /// refused as a parameter: it never turns into NULL.
     fn to_sql(&self) -> PgValue {
         let types = TypeMap::builtin();
         let mut bytes = Vec::new();
@@ -67,7 +68,12 @@ pub trait ToSql {
             Ok(Encoded::Text) => Format::Text,
             Ok(Encoded::Binary) => Format::Binary,
             Ok(Encoded::Null) => return PgValue::Null,
-            Err(_) => return PgValue::Unknown { oid: Oid::UNSPECIFIED, bytes },
+            Err(_) => {
+                return PgValue::Unknown {
+                    oid: Oid::UNSPECIFIED,
+                    bytes,
+                };
+            }
         };
         let oid = match self.declare(types) {
             Oid::UNSPECIFIED => Oid::TEXT,
@@ -75,18 +81,23 @@ pub trait ToSql {
         };
         match PgValue::from_sql(Cell::new(oid, format, &bytes)) {
             Ok(value) => value,
-            Err(_) => PgValue::Unknown { oid: Oid::UNSPECIFIED, bytes },
+            Err(_) => PgValue::Unknown {
+                oid: Oid::UNSPECIFIED,
+                bytes,
+            },
         }
     }
 }
 
-/// A Rust type whose declared SQL type is known without a value: what `None` and an empty list are declared as.
+/// A Rust type whose declared SQL type is known without a value: what `None` and an empty list are
+/// declared as.
 pub trait StaticType {
     /// The type that a value of this Rust type is declared as.
     fn static_type(types: &TypeMap) -> Oid;
 
-    /// The type of this Rust type as an element of an array. The same as [`static_type`](Self::static_type), but
-    /// for strings: alone they are unspecified, in a list they are `text`.
+    /// The type of this Rust type as an element of an array. The same as
+    /// [`static_type`](Self::static_type), but for strings: alone they are unspecified, in a list
+    /// they are `text`.
     fn element_type(types: &TypeMap) -> Oid {
         Self::static_type(types)
     }
@@ -100,8 +111,8 @@ pub trait FromSql<'a>: Sized {
     ///
     /// # Errors
     ///
-    /// [`PgError::TypeConversion`] when the cell's type is not one that this Rust type reads, or its bytes are not a
-    /// value of that type.
+    /// [`PgError::TypeConversion`] when the cell's type is not one that this Rust type reads, or
+    /// its bytes are not a value of that type.
     fn from_sql(cell: Cell<'a>) -> PgResult<Self>;
 
     /// Reads NULL.
@@ -118,13 +129,15 @@ pub trait FromSql<'a>: Sized {
         })))
     }
 
-    /// Reads a value that is not NULL from bytes that do not live as long as `'a`: an element of an array in text
-    /// format whose escapes had to be resolved. Implement it as `Self::from_sql(cell)` for a type that borrows
-    /// nothing and whose text may hold a quote or a backslash.
+    /// Reads a value that is not NULL from bytes that do not live as long as `'a`: an element of an
+    /// array in text format whose escapes had to be resolved. Implement it as
+    /// `Self::from_sql(cell)` for a type that borrows nothing and whose text may hold a quote or a
+    /// backslash.
     ///
     /// # Errors
     ///
-    /// Those of [`from_sql`](Self::from_sql); [`PgError::TypeConversion`] always, unless it is implemented.
+    /// Those of [`from_sql`](Self::from_sql); [`PgError::TypeConversion`] always, unless it is
+    /// implemented.
     fn from_sql_owned(cell: Cell<'_>) -> PgResult<Self> {
         Err(cell.invalid::<Self>(
             "the text of this element holds escapes and cannot be borrowed; read it as an owned type",
@@ -265,8 +278,8 @@ impl<'a, T: FromSql<'a>> FromSql<'a> for Option<T> {
     }
 }
 
-/// The error for a value of Rust type `T` that cannot be sent. Its place in the parameter list is added by the
-/// caller, who knows it.
+/// The error for a value of Rust type `T` that cannot be sent. Its place in the parameter list is
+/// added by the caller, who knows it.
 #[cold]
 pub(crate) fn unsendable<T: ?Sized>(pg_type: Option<&str>, why: impl Into<String>) -> PgError {
     PgError::Parameter(Box::new(ParameterError {

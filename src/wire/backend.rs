@@ -98,7 +98,8 @@ pub enum Backend<'a> {
     FunctionCallResponse(Option<&'a [u8]>),
     /// The server speaks an older minor version or does not know some protocol options.
     NegotiateProtocolVersion {
-        /// The newest version that the server supports, as in the startup packet: major * 65536 + minor.
+        /// The newest version that the server supports, as in the startup packet: major * 65536 +
+        /// minor.
         newest: i32,
         /// The protocol options that the server does not know.
         options: List<'a, &'a [u8]>,
@@ -165,8 +166,8 @@ pub mod tag {
 }
 
 impl<'a> Backend<'a> {
-    /// Every backend message: its type byte and its name. Tests walk this list, so that a new message without a
-    /// sample is noticed.
+    /// Every backend message: its type byte and its name. Tests walk this list, so that a new
+    /// message without a sample is noticed.
     pub const MESSAGES: &'static [(u8, &'static str)] = &[
         (tag::AUTHENTICATION, "Authentication"),
         (tag::BACKEND_KEY_DATA, "BackendKeyData"),
@@ -196,17 +197,24 @@ impl<'a> Backend<'a> {
 
     /// The name of the message with this type byte, `None` for a byte that no message has.
     pub fn name(tag: u8) -> Option<&'static str> {
-        Self::MESSAGES.iter().find(|(byte, _)| *byte == tag).map(|(_, name)| *name)
+        Self::MESSAGES
+            .iter()
+            .find(|(byte, _)| *byte == tag)
+            .map(|(_, name)| *name)
     }
 
     /// Parses one message. Lists inside are checked as they are iterated.
     ///
     /// # Errors
     ///
-    /// [`Malformed`] for an unknown type byte or a body that is not what the message must look like.
+    /// [`Malformed`] for an unknown type byte or a body that is not what the message must look
+    /// like.
     pub fn parse(frame: Frame<'a>) -> Result<Self, Malformed> {
         let Some(name) = Self::name(frame.tag) else {
-            return Err(Malformed { message: "message", what: "its type is not known" });
+            return Err(Malformed {
+                message: "message",
+                what: "its type is not known",
+            });
         };
         let mut reader = Reader::new(name, frame.body);
         let message = match frame.tag {
@@ -214,7 +222,9 @@ impl<'a> Backend<'a> {
             tag::BACKEND_KEY_DATA => backend_key_data(&mut reader)?,
             tag::BIND_COMPLETE => Self::BindComplete,
             tag::CLOSE_COMPLETE => Self::CloseComplete,
-            tag::COMMAND_COMPLETE => Self::CommandComplete { tag: reader.string()? },
+            tag::COMMAND_COMPLETE => Self::CommandComplete {
+                tag: reader.string()?,
+            },
             tag::COPY_DATA => Self::CopyData(reader.remaining()),
             tag::COPY_DONE => Self::CopyDone,
             tag::COPY_IN_RESPONSE => Self::CopyInResponse(CopyResponse::parse(&mut reader)?),
@@ -237,9 +247,10 @@ impl<'a> Backend<'a> {
                 let count = u16::from_be_bytes(reader.i16()?.to_be_bytes());
                 Self::ParameterDescription(rest(&mut reader, usize::from(count), |r| r.u32()))
             }
-            tag::PARAMETER_STATUS => {
-                Self::ParameterStatus { name: reader.string()?, value: reader.string()? }
-            }
+            tag::PARAMETER_STATUS => Self::ParameterStatus {
+                name: reader.string()?,
+                value: reader.string()?,
+            },
             tag::PARSE_COMPLETE => Self::ParseComplete,
             tag::PORTAL_SUSPENDED => Self::PortalSuspended,
             tag::READY_FOR_QUERY => Self::ReadyForQuery(status(&mut reader)?),
@@ -257,11 +268,16 @@ impl<'a> Authentication<'a> {
             0 => Self::Ok,
             2 => Self::KerberosV5,
             3 => Self::CleartextPassword,
-            5 => Self::Md5Password { salt: reader.u32()?.to_be_bytes() },
+            5 => Self::Md5Password {
+                salt: reader.u32()?.to_be_bytes(),
+            },
             7 => Self::Gss,
             8 => Self::GssContinue(reader.remaining()),
             9 => Self::Sspi,
-            10 => Self::Sasl(Mechanisms { reader: split(reader), done: false }),
+            10 => Self::Sasl(Mechanisms {
+                reader: split(reader),
+                done: false,
+            }),
             11 => Self::SaslContinue(reader.remaining()),
             12 => Self::SaslFinal(reader.remaining()),
             other => {
@@ -274,7 +290,10 @@ impl<'a> Authentication<'a> {
 
 impl<'a> CopyResponse<'a> {
     fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
-        Ok(Self { format: reader.u8()?, columns: list(reader, |r| r.i16())? })
+        Ok(Self {
+            format: reader.u8()?,
+            columns: list(reader, |r| r.i16())?,
+        })
     }
 }
 
@@ -304,16 +323,22 @@ fn list<'a, T>(
 fn backend_key_data<'a>(reader: &mut Reader<'a>) -> Result<Backend<'a>, Malformed> {
     let process_id = reader.i32()?;
     match reader.len() {
-        4..=256 => Ok(Backend::BackendKeyData { process_id, secret_key: reader.remaining() }),
+        4..=256 => Ok(Backend::BackendKeyData {
+            process_id,
+            secret_key: reader.remaining(),
+        }),
         _ => Err(reader.malformed("its key is not 4 to 256 bytes long")),
     }
 }
 
 fn negotiate<'a>(reader: &mut Reader<'a>) -> Result<Backend<'a>, Malformed> {
     let newest = reader.i32()?;
-    let count = usize::try_from(reader.i32()?)
-        .map_err(|_| reader.malformed("a count is negative"))?;
-    Ok(Backend::NegotiateProtocolVersion { newest, options: rest(reader, count, |r| r.string()) })
+    let count =
+        usize::try_from(reader.i32()?).map_err(|_| reader.malformed("a count is negative"))?;
+    Ok(Backend::NegotiateProtocolVersion {
+        newest,
+        options: rest(reader, count, |r| r.string()),
+    })
 }
 
 fn status(reader: &mut Reader<'_>) -> Result<TransactionStatus, Malformed> {

@@ -23,7 +23,8 @@ pub struct Field<'a> {
 
 /// A counted list whose items are read one after the other.
 ///
-/// The iterator yields an error for a list that ends too early or has bytes left over, and nothing after it.
+/// The iterator yields an error for a list that ends too early or has bytes left over, and nothing
+/// after it.
 #[derive(Clone, Copy, Debug)]
 pub struct List<'a, T> {
     reader: Reader<'a>,
@@ -38,7 +39,12 @@ impl<'a, T> List<'a, T> {
         count: usize,
         item: fn(&mut Reader<'a>) -> Result<T, Malformed>,
     ) -> Self {
-        Self { reader, left: count, item, done: false }
+        Self {
+            reader,
+            left: count,
+            item,
+            done: false,
+        }
     }
 
     /// How many items the message says are left. Not to be trusted for an allocation.

@@ -5,8 +5,8 @@ use super::reader::{Malformed, Reader};
 /// Bytes before the body: the tag and the length.
 pub const HEADER: usize = 5;
 
-/// The longest message that a length can declare and a PostgreSQL server builds: 1 GiB - 1, the limit of its
-/// allocator (`MaxAllocSize`).
+/// The longest message that a length can declare and a PostgreSQL server builds: 1 GiB - 1, the
+/// limit of its allocator (`MaxAllocSize`).
 pub const MAX_MESSAGE_SIZE: usize = (1 << 30) - 1;
 
 /// One whole message, borrowed.
@@ -54,7 +54,10 @@ pub fn next(bytes: &[u8], limit: usize) -> Result<Front<'_>, Malformed> {
         return Ok(Front::Incomplete { needs: HEADER });
     };
     let declared = i32::from_be_bytes([a, b, c, d]);
-    let Some(length) = declared.checked_sub(4).and_then(|body| usize::try_from(body).ok()) else {
+    let Some(length) = declared
+        .checked_sub(4)
+        .and_then(|body| usize::try_from(body).ok())
+    else {
         return Err(Reader::new("message header", &[]).malformed("its length is below 4"));
     };
     if let Some(body) = rest.get(..length) {
@@ -63,7 +66,11 @@ pub fn next(bytes: &[u8], limit: usize) -> Result<Front<'_>, Malformed> {
         }
     }
     if length + HEADER > limit {
-        return Ok(Front::TooLong { declared: length as u64 + HEADER as u64 });
+        return Ok(Front::TooLong {
+            declared: length as u64 + HEADER as u64,
+        });
     }
-    Ok(Front::Incomplete { needs: length + HEADER })
+    Ok(Front::Incomplete {
+        needs: length + HEADER,
+    })
 }

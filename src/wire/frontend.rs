@@ -1,7 +1,8 @@
 //! The messages that a client sends, written to the end of a buffer.
 //!
-//! Every function either appends one whole message or leaves the buffer as it was and says why. Lengths are
-//! patched in when the body is there, through `try_from`: a value that is too long can never wrap a length prefix.
+//! Every function either appends one whole message or leaves the buffer as it was and says why.
+//! Lengths are patched in when the body is there, through `try_from`: a value that is too long can
+//! never wrap a length prefix.
 
 use std::fmt;
 
@@ -37,10 +38,16 @@ impl fmt::Display for Unwritable {
         match self {
             Self::Nul { what } => write!(f, "the {what} contains a NUL byte"),
             Self::TooLong => {
-                write!(f, "the message would be longer than a server accepts ({MAX_MESSAGE_SIZE} bytes)")
+                write!(
+                    f,
+                    "the message would be longer than a server accepts ({MAX_MESSAGE_SIZE} bytes)"
+                )
             }
             Self::TooManyParameters { count } => {
-                write!(f, "{count} parameters are more than the protocol allows ({MAX_PARAMETERS})")
+                write!(
+                    f,
+                    "{count} parameters are more than the protocol allows ({MAX_PARAMETERS})"
+                )
             }
         }
     }
@@ -70,7 +77,8 @@ pub enum Target<'a> {
 ///
 /// # Errors
 ///
-/// [`Unwritable::Nul`] for a NUL byte in a name or value; so for every function here that takes strings.
+/// [`Unwritable::Nul`] for a NUL byte in a name or value; so for every function here that takes
+/// strings.
 pub fn startup<'a>(
     buf: &mut Vec<u8>,
     version: i32,
@@ -165,7 +173,8 @@ pub fn query(buf: &mut Vec<u8>, sql: &str) -> Result<(), Unwritable> {
     message(buf, b'Q', |buf| string(buf, "query", sql))
 }
 
-/// Parse: `sql` becomes the prepared statement `name` with these declared parameter types (0 = unspecified).
+/// Parse: `sql` becomes the prepared statement `name` with these declared parameter types (0 =
+/// unspecified).
 ///
 /// # Errors
 ///
@@ -185,9 +194,11 @@ pub fn parse(
     })
 }
 
-/// Bind: `portal` is made from `statement` with `parameters` values; all result columns come in `result_format`.
+/// Bind: `portal` is made from `statement` with `parameters` values; all result columns come in
+/// `result_format`.
 ///
-/// `value` is called once for each parameter, with its 0-based index and the buffer to append the value to.
+/// `value` is called once for each parameter, with its 0-based index and the buffer to append the
+/// value to.
 ///
 /// # Errors
 ///
@@ -395,7 +406,8 @@ fn count(items: usize) -> Result<u16, Unwritable> {
     u16::try_from(items).map_err(|_| Unwritable::TooManyParameters { count: items })
 }
 
-/// A length as the wire has it. No longer message than [`MAX_MESSAGE_SIZE`] is ever built, so no length wraps.
+/// A length as the wire has it. No longer message than [`MAX_MESSAGE_SIZE`] is ever built, so no
+/// length wraps.
 fn length_i32(bytes: usize) -> Result<i32, Unwritable> {
     match i32::try_from(bytes) {
         Ok(length) if bytes < MAX_MESSAGE_SIZE => Ok(length),

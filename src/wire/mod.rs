@@ -1,8 +1,8 @@
 //! Bytes to messages and back: PostgreSQL's frontend/backend protocol, versions 3.0 and 3.2.
 //!
-//! This floor is pure. It borrows what it parses, allocates nothing, trusts nothing: a malformed message is a
-//! [`Malformed`] that says what and where. It knows no connection, no state and no order of messages; those are the
-//! engine's.
+//! This floor is pure. It borrows what it parses, allocates nothing, trusts nothing: a malformed
+//! message is a [`Malformed`] that says what and where. It knows no connection, no state and no
+//! order of messages; those are the engine's.
 //!
 //! * [`frame`] finds the next message in a run of bytes.
 //! * [`reader`] is the only place that takes received bytes apart.
@@ -18,6 +18,8 @@ mod description;
 pub mod frame;
 pub mod frontend;
 pub mod reader;
+#[cfg(test)]
+mod tests;
 
 pub use self::backend::Backend;
 pub use self::frame::Frame;

@@ -10,9 +10,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,8 +22,8 @@ use crate::socket::{Stream, wait_readable};
 /// How long anything in here waits before it gives up with an error.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// How long `finish` waits for sessions: longer than [`LIMIT`], so that a session stuck in one of its
-/// own waits gets to say which.
+/// How long `finish` waits for sessions: longer than [`LIMIT`], so that a session stuck in one of
+/// its own waits gets to say which.
 pub(crate) const FINISH_LIMIT: Duration = Duration::from_secs(25);
 
 /// The longest path of a unix socket that every platform takes.
@@ -121,6 +120,36 @@ impl Live {
     }
 }
 
+/// How many connections have been accepted, for others to ask and to wait for.
+#[derive(Debug, Default)]
+struct Count {
+    value: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Count {
+    fn get(&self) -> usize {
+        *self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts one more and gives its number, from 0.
+    fn next(&self) -> usize {
+        let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        *value += 1;
+        self.changed.notify_all();
+        *value - 1
+    }
+
+    fn wait_for(&self, least: usize, deadline: Instant) {
+        let value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Whether enough came, the caller sees from the count.
+        let _enough = self
+            .changed
+            .wait_timeout_while(value, left, |value| *value < least);
+    }
+}
+
 /// How the session of a connection ended; the text says why it failed.
 #[derive(Debug)]
 pub(crate) struct End<T> {
@@ -136,7 +165,7 @@ pub(crate) struct Acceptor<T> {
     /// Its other end sits in the accepting thread; closing this one stops the accepting.
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<io::Result<()>>>,
-    accepted: Arc<AtomicUsize>,
+    accepted: Arc<Count>,
     ends: Receiver<End<T>>,
     live: Live,
 }
@@ -157,7 +186,7 @@ impl<T: Send + 'static> Acceptor<T> {
         let (stop, stopped) = UnixStream::pair()?;
         stopped.set_nonblocking(true)?;
         let (sender, ends) = channel();
-        let accepted = Arc::new(AtomicUsize::new(0));
+        let accepted = Arc::new(Count::default());
         let live = Live::default();
         let accepting = Accepting {
             tcp,
@@ -187,13 +216,16 @@ impl<T: Send + 'static> Acceptor<T> {
     }
 
     pub(crate) fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::SeqCst)
+        self.accepted.get()
     }
 
-    /// Stops accepting, after the connections made so far have been taken, and waits for all
-    /// sessions. One that is not done within `limit` is reported as failed and its socket cut.
-    /// The ends come in the connections' order.
-    pub(crate) fn finish(&mut self, limit: Duration) -> Vec<End<T>> {
+    /// Waits for at least `expected` connections, stops accepting, after the connections made so
+    /// far have been taken, and waits for all sessions: `limit` for all of that. A session that
+    /// is not done by then is reported as failed and its socket cut. The ends come in the
+    /// connections' order.
+    pub(crate) fn finish(&mut self, expected: usize, limit: Duration) -> Vec<End<T>> {
+        let deadline = Instant::now() + limit;
+        self.accepted.wait_for(expected, deadline);
         let mut ends: Vec<End<T>> = Vec::new();
         if let Err(error) = self.stop_accepting() {
             let index = self.accepted();
@@ -203,7 +235,6 @@ impl<T: Send + 'static> Acceptor<T> {
             });
         }
         let accepted = self.accepted();
-        let deadline = Instant::now() + limit;
         let mut done = vec![false; accepted];
         while done.contains(&false) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -214,7 +245,7 @@ impl<T: Send + 'static> Acceptor<T> {
             ends.push(end);
         }
         for (index, _) in done.iter().enumerate().filter(|(_, done)| !**done) {
-            let result = Err(format!("still not done {limit:?} after everything else"));
+            let result = Err(format!("not done after {limit:?}"));
             ends.push(End { index, result });
         }
         self.live.cut();
@@ -260,7 +291,7 @@ struct Accepting<T, F> {
     stopped: UnixStream,
     session: Arc<F>,
     sender: Sender<End<T>>,
-    accepted: Arc<AtomicUsize>,
+    accepted: Arc<Count>,
     live: Live,
 }
 
@@ -323,7 +354,7 @@ where
     fn spawn(&self, stream: Stream) -> io::Result<()> {
         let stream = Arc::new(stream);
         self.live.add(&stream);
-        let index = self.accepted.fetch_add(1, Ordering::SeqCst);
+        let index = self.accepted.next();
         let (session, sender, live) = (
             Arc::clone(&self.session),
             self.sender.clone(),
@@ -369,7 +400,7 @@ mod tests {
             .collect();
         let unix: Vec<_> = (0..20).map(|_| UnixStream::connect(&socket)).collect();
         assert!(tcp.iter().all(Result::is_ok) && unix.iter().all(Result::is_ok));
-        let ends = acceptor.finish(LIMIT);
+        let ends = acceptor.finish(0, LIMIT);
         let indices: Vec<_> = ends.into_iter().map(|end| end.result.unwrap()).collect();
         assert_eq!(indices, (0..40).collect::<Vec<_>>());
     }
@@ -379,7 +410,7 @@ mod tests {
         let mut acceptor =
             Acceptor::start(|_, _, _| -> Result<(), String> { panic!("on purpose") }).unwrap();
         let _client = TcpStream::connect(("127.0.0.1", acceptor.address().port())).unwrap();
-        let end = acceptor.finish(LIMIT).pop().unwrap();
+        let end = acceptor.finish(0, LIMIT).pop().unwrap();
         assert_eq!(end.result.unwrap_err(), "panicked: on purpose");
     }
 
@@ -391,11 +422,8 @@ mod tests {
         })
         .unwrap();
         let client = TcpStream::connect(("127.0.0.1", acceptor.address().port())).unwrap();
-        let end = acceptor.finish(Duration::from_millis(1)).pop().unwrap();
-        assert_eq!(
-            end.result.unwrap_err(),
-            "still not done 1ms after everything else"
-        );
+        let end = acceptor.finish(1, Duration::from_millis(1)).pop().unwrap();
+        assert_eq!(end.result.unwrap_err(), "not done after 1ms");
         let cut = io::Read::read(&mut &client, &mut [0; 1]).unwrap();
         assert_eq!(cut, 0, "the client sees the end of file");
     }

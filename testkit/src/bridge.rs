@@ -34,12 +34,9 @@ fn pump(from: &Stream, to: &Stream, mut pass: impl FnMut(&[u8]) -> Passed) {
         };
         match pass(buffer.get(..count).unwrap_or_default()) {
             Ok(ControlFlow::Continue(())) => {}
-            Ok(ControlFlow::Break(())) => return,
-            Err(_) => {
-                // The reader has gone: the speaker shall notice, as it would without us between.
-                from.shutdown(Shutdown::Both);
-                return to.shutdown(Shutdown::Both);
-            }
+            // When the listener has gone, the opposite direction reads its end of file, tells
+            // the speaker, and with both directions done the sockets are closed.
+            Ok(ControlFlow::Break(())) | Err(_) => return,
         }
     }
 }

@@ -59,7 +59,10 @@ pub(crate) fn cache_folder() -> Result<PathBuf, Error> {
             .iter()
             .find_map(|base| private_folder(base).ok())
             .ok_or(refusal)
-            .map_err(Error::io(format!("making the folder {}", in_target.display()))),
+            .map_err(Error::io(format!(
+                "making the folder {}",
+                in_target.display()
+            ))),
     }
 }
 
@@ -68,7 +71,10 @@ pub(crate) fn cache_folder() -> Result<PathBuf, Error> {
 /// documentation test, for one, runs from elsewhere.
 fn target_folder() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
-    let marked = program.ancestors().skip(1).find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    let marked = program
+        .ancestors()
+        .skip(1)
+        .find(|folder| folder.join("CACHEDIR.TAG").is_file());
     if let Some(folder) = marked {
         return folder.to_path_buf();
     }
@@ -92,19 +98,24 @@ pub(crate) fn private_folder(base: &Path) -> io::Result<PathBuf> {
     if found.is_dir() && found.uid() == uid && found.mode() & 0o022 == 0 {
         Ok(folder)
     } else {
-        let reason = format!("{} belongs to, or is open to, somebody else", folder.display());
+        let reason = format!(
+            "{} belongs to, or is open to, somebody else",
+            folder.display()
+        );
         Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
     }
 }
 
 /// Copies a folder with everything in it, modes and symbolic links included. `made` is called for
-/// each file and folder that has been made.
+/// each file and for each folder, for these while they are still empty: whoever they are given to
+/// can delete what is there at any moment.
 pub(crate) fn copy_tree(
     from: &Path,
     to: &Path,
     made: &dyn Fn(&Path) -> io::Result<()>,
 ) -> io::Result<()> {
     fs::create_dir(to)?;
+    made(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
@@ -118,6 +129,5 @@ pub(crate) fn copy_tree(
             made(&target)?;
         }
     }
-    fs::set_permissions(to, fs::metadata(from)?.permissions())?;
-    made(to)
+    fs::set_permissions(to, fs::metadata(from)?.permissions())
 }

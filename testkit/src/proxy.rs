@@ -86,7 +86,7 @@ impl Recorder {
     /// If the server could not be reached, or a session is still going on.
     #[track_caller]
     pub fn finish(mut self) -> Vec<Transcript> {
-        let ends = self.acceptor.finish(FINISH_LIMIT);
+        let ends = self.acceptor.finish(0, FINISH_LIMIT);
         let transcript = |end: crate::acceptor::End<Transcript>| match end.result {
             Ok(transcript) => transcript,
             Err(why) => panic!("the recorder: connection {}: {why}", end.index + 1),

@@ -59,7 +59,10 @@ pub struct ServerError {
 impl ServerError {
     /// The text of the first field with this code, or nothing.
     pub fn field(&self, code: char) -> Option<&str> {
-        self.fields.iter().find(|(found, _)| *found == code).map(|(_, text)| text.as_str())
+        self.fields
+            .iter()
+            .find(|(found, _)| *found == code)
+            .map(|(_, text)| text.as_str())
     }
 
     /// SQLSTATE, such as `42601`.
@@ -114,9 +117,14 @@ impl fmt::Display for RawError {
         match self {
             RawError::Io(error) => write!(f, "the connection failed: {error}"),
             RawError::Server(error) => error.fmt(f),
-            RawError::Authentication(3) => f.write_str("the server wants a password, none is given"),
+            RawError::Authentication(3) => {
+                f.write_str("the server wants a password, none is given")
+            }
             RawError::Authentication(code) => {
-                write!(f, "the server wants authentication {code}, which RawClient does not speak")
+                write!(
+                    f,
+                    "the server wants authentication {code}, which RawClient does not speak"
+                )
             }
             RawError::Protocol(reason) => write!(f, "not PostgreSQL's protocol: {reason}"),
         }
@@ -167,8 +175,11 @@ impl RawClient {
         database: &str,
         password: Option<&str>,
     ) -> Result<RawClient, RawError> {
-        let parameters =
-            [("user", user), ("database", database), ("application_name", "testkit")];
+        let parameters = [
+            ("user", user),
+            ("database", database),
+            ("application_name", "testkit"),
+        ];
         RawClient::connect_with(target, &parameters, password)
     }
 
@@ -225,12 +236,16 @@ impl RawClient {
     /// [`RawError::Server`] with the first error; the connection stays usable, and what earlier
     /// statements returned is dropped. A COPY from the client is refused.
     pub fn simple(&mut self, sql: &str) -> Result<Vec<ResultSet>, RawError> {
-        self.send(b'Q', &c_string(sql))?;
+        // A server that has hung up may have said why; that is told rather than the failed write.
+        let unsent = self.send(b'Q', &c_string(sql)).err();
         let mut results = Vec::new();
         let mut current = ResultSet::default();
         let mut failure = None;
         loop {
-            let frame = self.receive()?;
+            let frame = match self.receive() {
+                Ok(frame) => frame,
+                Err(end) => return Err(failure.map(RawError::Server).or(unsent).unwrap_or(end)),
+            };
             let mut body = Body(&frame.body);
             match frame.tag {
                 b'T' => current.columns = body.columns()?,
@@ -258,7 +273,10 @@ impl RawClient {
     /// As for [`RawClient::simple`].
     pub fn value(&mut self, sql: &str) -> Result<Option<String>, RawError> {
         let results = self.simple(sql)?;
-        let first_row = results.into_iter().next().and_then(|set| set.rows.into_iter().next());
+        let first_row = results
+            .into_iter()
+            .next()
+            .and_then(|set| set.rows.into_iter().next());
         Ok(first_row.and_then(|row| row.into_iter().next()).flatten())
     }
 
@@ -324,7 +342,10 @@ impl RawClient {
 
     /// A parameter that the server reported, such as `server_version`, with its latest value.
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.parameters
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The status byte of the last ReadyForQuery: `b'I'` idle, `b'T'` in a transaction, `b'E'` in a
@@ -343,7 +364,9 @@ impl Drop for RawClient {
 
 impl fmt::Debug for RawClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawClient").field("process_id", &self.process_id).finish_non_exhaustive()
+        f.debug_struct("RawClient")
+            .field("process_id", &self.process_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -397,7 +420,11 @@ impl Body<'_> {
 
     /// A string up to its zero byte.
     fn text(&mut self) -> Result<String, RawError> {
-        let end = self.0.iter().position(|byte| *byte == 0).ok_or_else(too_short)?;
+        let end = self
+            .0
+            .iter()
+            .position(|byte| *byte == 0)
+            .ok_or_else(too_short)?;
         let text = utf8(self.bytes(end)?)?;
         self.u8()?;
         Ok(text)
@@ -412,7 +439,11 @@ impl Body<'_> {
             let _type_size = body.u16()?;
             let type_modifier = body.i32()?;
             let _format = body.u16()?;
-            Ok(RawColumn { name, type_oid, type_modifier })
+            Ok(RawColumn {
+                name,
+                type_oid,
+                type_modifier,
+            })
         };
         (0..count).map(|_| column(self)).collect()
     }

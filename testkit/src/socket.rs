@@ -50,7 +50,7 @@ impl From<PathBuf> for Target {
     }
 }
 
-/// A connected blocking socket; reads and writes go through `&Stream`, so that two threads share one.
+/// A connected blocking socket; reads and writes go through `&Stream`, so that threads share one.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
@@ -166,7 +166,7 @@ pub(crate) fn wait_readable<const N: usize>(descriptors: [RawFd; N]) -> io::Resu
     });
     let count = libc::nfds_t::try_from(polled.len()).expect("a handful of descriptors");
     loop {
-        // SAFETY: `polled` is an array of `count` initialised pollfd, borrowed mutably for the call.
+        // SAFETY: `polled` is an array of `count` pollfd, borrowed mutably for the call.
         let result = unsafe { libc::poll(polled.as_mut_ptr(), count, -1) };
         if result >= 0 {
             return Ok(());

@@ -14,13 +14,15 @@
 # The signals of a terminal and of runners are for the owner, not for us.
 trap '' HUP INT QUIT TERM
 umask 077
+unset TESTKIT_SUPERVISOR
 folder=$1 linger=$2
 shift 2
 
 mkdir "$folder" 2>&1 || exit 1
 cd "$folder" || exit 1
 echo $$ >supervisor
-echo made
+# If the owner has died meanwhile, this is the end of the subshell, not ours.
+(echo made)
 
 serve() {
     rm -f exited

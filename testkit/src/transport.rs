@@ -74,7 +74,8 @@ pub struct Flip {
 }
 
 /// `bytes` with each byte damaged in turn, in several ways: each of its eight bits flipped, all of
-/// them flipped, and set to 0x00, 0x7f, 0x80 and 0xff. No two results are the same, none is `bytes`.
+/// them flipped, and set to 0x00, 0x7f, 0x80 and 0xff. No two results are the same, and none is
+/// `bytes`.
 pub fn flips(bytes: &[u8]) -> impl Iterator<Item = Flip> {
     bytes.iter().enumerate().flat_map(move |(at, &byte)| {
         let bits = (0..8).map(|bit| byte ^ (1 << bit));
@@ -273,8 +274,8 @@ fn relay(client: &Stream, server: &Stream, policy: &Policy, from_server: &Atomic
     let mut to_client = Chopper::new(client, policy);
     let mut left = policy.stop.map_or(u64::MAX, |(bytes, _)| bytes);
     let ending = policy.stop.map_or(Ending::Hang, |(_, ending)| ending);
-    if left == 0 {
-        end(client, server, ending);
+    if left == 0 && ending != Ending::Hang {
+        return end(client, server, ending);
     }
     bridge::join(
         client,

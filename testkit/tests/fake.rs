@@ -31,7 +31,10 @@ fn read_all(mut client: impl Read) -> Vec<u8> {
 
 /// The text with which the server reports its scripts' failures.
 fn failure(server: FakeServer) -> String {
-    server.try_join().unwrap_err().to_string()
+    server
+        .try_join(Duration::from_secs(20))
+        .unwrap_err()
+        .to_string()
 }
 
 #[test]
@@ -210,7 +213,6 @@ fn an_extended_query_is_answered_as_a_server_would() {
         frames::ready_for_query(b'I'),
     ];
     expect(&mut client, &no_rows);
-    client.send(b'X', b"").unwrap();
     drop(client);
     server.join();
 }
@@ -315,19 +317,36 @@ fn join_panics_with_the_scripts_failure() {
 }
 
 #[test]
-fn scripts_that_never_run_are_a_failure_also_when_dropped() {
-    let text = failure(FakeServer::start(|_| Ok(())));
+fn dropping_the_server_panics_too() {
+    let server = FakeServer::start(|_| Err("on purpose".into()));
+    let _client = connect(&server);
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(server))).unwrap_err();
+    assert!(
+        panic
+            .downcast::<String>()
+            .unwrap()
+            .contains("connection 1: on purpose")
+    );
+}
+
+#[test]
+fn scripts_that_never_run_are_a_failure() {
+    let nobody = FakeServer::start(|_| Ok(()));
+    let text = nobody
+        .try_join(Duration::from_millis(1))
+        .unwrap_err()
+        .to_string();
     assert!(
         text.contains("0 connections came, but there are scripts for 1"),
         "{text}"
     );
 
-    let server = FakeServer::start(|_| Ok(()));
-    assert!(catch_unwind(AssertUnwindSafe(|| drop(server))).is_err());
-
-    let server = FakeServer::start_each(vec![script(|_| Ok(())), script(|_| Ok(()))]);
-    drop(connect(&server));
-    let text = failure(server);
+    let too_few = FakeServer::start_each(vec![script(|_| Ok(())), script(|_| Ok(()))]);
+    drop(connect(&too_few));
+    let text = too_few
+        .try_join(Duration::from_millis(1))
+        .unwrap_err()
+        .to_string();
     assert!(
         text.contains("1 connections came, but there are scripts for 2"),
         "{text}"

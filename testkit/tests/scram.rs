@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use testkit::fake::scram::{Flaw, ScramServer, Verdict};
 use testkit::fake::{FakeResult, FakeServer};
@@ -170,7 +171,10 @@ fn h32_a_client_that_answers_a_flawed_server_first_fails_the_script() {
         server_first.as_bytes(),
     ));
     client.send(CLIENT_FINAL.as_bytes());
-    let text = server.try_join().unwrap_err().to_string();
+    let text = server
+        .try_join(Duration::from_secs(20))
+        .unwrap_err()
+        .to_string();
     let expected = "expected the end of the connection, the client sent PasswordMessage ('p')";
     assert!(text.contains(expected), "{text}");
 }

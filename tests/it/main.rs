@@ -1,7 +1,22 @@
-//! What a user sees: the driver against real servers, and against a scripted one where a real server cannot misbehave.
+//! What a user sees: the driver against real servers, and against a scripted one where a real
+//! server cannot misbehave.
 //!
-//! Test functions carry the numbers of the rows in docs/FEATURES.md and docs/HAZARDS.md that they prove.
+//! Test functions carry the numbers of the rows in docs/FEATURES.md and docs/HAZARDS.md that they
+//! prove.
 
-mod support;
-
+mod broken;
+mod catalog;
+mod differential;
+mod errors;
+mod limits;
+mod login;
+mod messages;
+mod prepared;
+mod queries;
 mod session;
+mod support;
+mod timeouts;
+mod types_net;
+mod types_numeric;
+mod types_scalar;
+mod types_temporal;

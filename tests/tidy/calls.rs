@@ -1,5 +1,5 @@
-//! What the driver does not call, where: sleeping, the clock, what panics on bytes from the network,
-//! and unsafe code.
+//! What the driver does not call, where: sleeping, the clock, what panics on bytes from the
+//! network, and unsafe code.
 
 use std::collections::BTreeSet;
 
@@ -230,7 +230,7 @@ fn unsafe_code(source: &Source) -> Vec<Finding> {
         for token in tokens {
             match token {
                 TokenTree::Ident(word) if word == "unsafe" => {
-                    drop(found.insert(word.span().start().line))
+                    found.insert(word.span().start().line);
                 }
                 TokenTree::Group(group) => lines(group.stream(), found),
                 _ => {}

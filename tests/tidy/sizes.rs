@@ -90,7 +90,7 @@ fn what_just_fits_and_generated_tables_are_not_found() {
         format!("// {}", "a".repeat(107)),
         format!("fn f() {{{body}}}"),
         format!(
-            "// {GENERATED} by a program\n// {}{}",
+            "{GENERATED} catalog`\n// {}{}",
             "a".repeat(200),
             "\n".repeat(900)
         ),

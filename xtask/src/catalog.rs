@@ -43,11 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     for Table { path, text } in generate()? {
         let file = workspace::root().join(path);
         // A file that is not there yet is like an empty one.
-        let current = if file.exists() {
-            fs::read_to_string(&file)
-        } else {
-            Ok(String::new())
-        };
+        let current = if file.exists() { fs::read_to_string(&file) } else { Ok(String::new()) };
         let state = if current.with_context(|| format!("cannot read {path}"))? == text {
             "up to date"
         } else if args.check {
@@ -59,11 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         };
         println!("{path}: {state}");
     }
-    Ok(if stale {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if stale { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// A generated file.
@@ -87,26 +79,14 @@ fn generate() -> Result<[Table; 2]> {
         .context("the server has no errcodes.txt in its share folder")?
         .context("the server does not say where its share folder is")?;
     let answer = client.simple(types::QUERY)?;
-    let rows = answer
-        .first()
-        .context("no answer to the query for the types")?
-        .rows
-        .iter();
-    let types = rows
-        .map(|row| types::Type::from_row(row))
-        .collect::<Result<Vec<_>>>()?;
+    let rows = answer.first().context("no answer to the query for the types")?.rows.iter();
+    let types = rows.map(|row| types::Type::from_row(row)).collect::<Result<Vec<_>>>()?;
 
     let errcodes = errcodes::render(&header, &errcodes).context("errcodes.txt")?;
     let types = types::render(&header, &types).context("pg_type")?;
     Ok([
-        Table {
-            path: "src/error/sqlstate_table.rs",
-            text: rustfmt(&errcodes)?,
-        },
-        Table {
-            path: "src/types/oid_table.rs",
-            text: rustfmt(&types)?,
-        },
+        Table { path: "src/error/sqlstate_table.rs", text: rustfmt(&errcodes)? },
+        Table { path: "src/types/oid_table.rs", text: rustfmt(&types)? },
     ])
 }
 
@@ -122,16 +102,11 @@ fn rustfmt(source: &str) -> Result<String> {
         .context("cannot start rustfmt")?;
     // It reads all of its input before it writes, so that neither side waits for the other.
     let mut stdin = rustfmt.stdin.take().context("rustfmt has no stdin")?;
-    stdin
-        .write_all(source.as_bytes())
-        .context("rustfmt does not read its input")?;
+    stdin.write_all(source.as_bytes()).context("rustfmt does not read its input")?;
     drop(stdin);
     let output = rustfmt.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "rustfmt does not accept the generated source: {said}"
-    );
+    ensure!(output.status.success(), "rustfmt does not accept the generated source: {said}");
     match String::from_utf8(output.stdout) {
         Ok(formatted) if !formatted.is_empty() => Ok(formatted),
         _ => bail!("rustfmt returned no text"),

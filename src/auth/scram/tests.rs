@@ -24,9 +24,7 @@ const RFC_SERVER_FINAL: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
 /// The keys of the RFC's user, derived once.
 static RFC_KEYS: LazyLock<ScramKeys> = LazyLock::new(|| {
     let mut client = rfc_client();
-    let parameters = client
-        .challenge(RFC_SERVER_FIRST.as_bytes())
-        .expect("a good message");
+    let parameters = client.challenge(RFC_SERVER_FIRST.as_bytes()).expect("a good message");
     client.derive_keys(&parameters)
 });
 
@@ -39,9 +37,7 @@ fn rfc_client() -> ScramClient {
 /// As [`rfc_client`], after it has sent its proof.
 fn rfc_client_that_proved() -> ScramClient {
     let mut client = rfc_client();
-    client
-        .client_final(RFC_SERVER_FIRST.as_bytes())
-        .expect("the RFC's message is good");
+    client.client_final(RFC_SERVER_FIRST.as_bytes()).expect("the RFC's message is good");
     client
 }
 
@@ -49,9 +45,7 @@ fn rfc_client_that_proved() -> ScramClient {
 fn refusal(server_first: &str) -> ScramError {
     let server_first = server_first.replace("{r}", &format!("{RFC_NONCE}more"));
     let mut client = rfc_client();
-    let error = client
-        .client_final(server_first.as_bytes())
-        .expect_err(&server_first);
+    let error = client.client_final(server_first.as_bytes()).expect_err(&server_first);
     // Nothing can be made good again, not even with a good message.
     let again = client.client_final(RFC_SERVER_FIRST.as_bytes());
     assert_eq!(again, Err(ScramError::OutOfOrder), "{server_first}");
@@ -63,10 +57,7 @@ fn final_refusal(server_final: &[u8]) -> ScramError {
     let mut client = rfc_client_that_proved();
     let error = client.verify(server_final).expect_err("must be refused");
     assert!(!client.is_verified());
-    assert_eq!(
-        client.verify(RFC_SERVER_FINAL.as_bytes()),
-        Err(ScramError::OutOfOrder)
-    );
+    assert_eq!(client.verify(RFC_SERVER_FINAL.as_bytes()), Err(ScramError::OutOfOrder));
     assert!(!client.is_verified());
     error
 }
@@ -97,17 +88,10 @@ fn s9_4_scram_rfc7677_primitives() {
     let auth_message = format!("n=user,r={RFC_NONCE},{RFC_SERVER_FIRST},{without_proof}");
 
     let client_signature = hmac_sha256(&stored_key, &[auth_message.as_bytes()]);
-    let computed: Vec<u8> = client_key
-        .iter()
-        .zip(client_signature)
-        .map(|(k, s)| k ^ s)
-        .collect();
+    let computed: Vec<u8> = client_key.iter().zip(client_signature).map(|(k, s)| k ^ s).collect();
     assert_eq!(base64::encode(&computed), proof);
     let server_signature = hmac_sha256(&server_key, &[auth_message.as_bytes()]);
-    assert_eq!(
-        format!("v={}", base64::encode(&server_signature)),
-        RFC_SERVER_FINAL
-    );
+    assert_eq!(format!("v={}", base64::encode(&server_signature)), RFC_SERVER_FINAL);
 }
 
 /// Against what PostgreSQL 15 put into `pg_authid.rolpassword`:
@@ -146,19 +130,14 @@ fn s9_4_scram_keys_are_those_the_server_stores() {
 #[test]
 fn s9_4_scram_kept_keys_give_the_same_proof() {
     let mut first = rfc_client();
-    let parameters = first
-        .challenge(RFC_SERVER_FIRST.as_bytes())
-        .expect("a good message");
+    let parameters = first.challenge(RFC_SERVER_FIRST.as_bytes()).expect("a good message");
     let keys = first.derive_keys(&parameters);
     assert_eq!(first.prove(&keys).as_deref(), Ok(RFC_CLIENT_FINAL));
 
     // The second connection knows no password at all.
     let nonce = RFC_NONCE.to_owned();
     let mut second = ScramClient::with_nonce(b"", ChannelBinding::None, 10_000, "user", nonce);
-    assert_eq!(
-        second.challenge(RFC_SERVER_FIRST.as_bytes()),
-        Ok(parameters)
-    );
+    assert_eq!(second.challenge(RFC_SERVER_FIRST.as_bytes()), Ok(parameters));
     assert_eq!(second.prove(&keys.clone()).as_deref(), Ok(RFC_CLIENT_FINAL));
     assert_eq!(second.verify(RFC_SERVER_FINAL.as_bytes()), Ok(()));
 }
@@ -166,28 +145,19 @@ fn s9_4_scram_kept_keys_give_the_same_proof() {
 #[test]
 fn s9_4_scram_user_name_is_left_to_the_startup_message() {
     let client = ScramClient::new(b"pencil", ChannelBinding::None, 4096).expect("random bytes");
-    assert!(
-        client.client_first().starts_with("n,,n=,r="),
-        "{}",
-        client.client_first()
-    );
+    assert!(client.client_first().starts_with("n,,n=,r="), "{}", client.client_first());
 }
 
 #[test]
 fn s9_4_scram_optional_extensions_are_ignored() {
     let mut client = rfc_client();
     let extended = format!("{RFC_SERVER_FIRST},x=1,Q=a=b");
-    let client_final = client
-        .client_final(extended.as_bytes())
-        .expect("extensions may come");
+    let client_final = client.client_final(extended.as_bytes()).expect("extensions may come");
     // The proof covers them, so it is another one.
     assert!(!RFC_CLIENT_FINAL.ends_with(&client_final[client_final.len() - 44..]));
 
     let mut client = rfc_client_that_proved();
-    assert_eq!(
-        client.verify(format!("{RFC_SERVER_FINAL},x=1").as_bytes()),
-        Ok(())
-    );
+    assert_eq!(client.verify(format!("{RFC_SERVER_FINAL},x=1").as_bytes()), Ok(()));
 }
 
 // A server of other parts
@@ -209,11 +179,7 @@ impl Server {
 
     fn first(&self, client_first_bare: &str) -> String {
         let (_, nonce) = client_first_bare.split_once(",r=").expect("a nonce");
-        format!(
-            "r={nonce}+/x,s={},i={}",
-            STANDARD.encode(&self.salt),
-            self.iterations
-        )
+        format!("r={nonce}+/x,s={},i={}", STANDARD.encode(&self.salt), self.iterations)
     }
 
     /// Checks the client's proof and gives the server's, or says what is wrong.
@@ -223,10 +189,8 @@ impl Server {
         if !without_proof.starts_with(&binding) {
             return Err("channel bindings differ");
         }
-        let auth_message = format!(
-            "{client_first_bare},{},{without_proof}",
-            self.first(client_first_bare)
-        );
+        let auth_message =
+            format!("{client_first_bare},{},{without_proof}", self.first(client_first_bare));
         let salted = pbkdf2::pbkdf2_hmac_array::<sha2::Sha256, 32>(
             &self.password,
             &self.salt,
@@ -240,10 +204,7 @@ impl Server {
             return Err("wrong password");
         }
         let server_key = Self::hmac(&salted, "Server Key");
-        Ok(format!(
-            "v={}",
-            STANDARD.encode(Self::hmac(&server_key, &auth_message))
-        ))
+        Ok(format!("v={}", STANDARD.encode(Self::hmac(&server_key, &auth_message))))
     }
 }
 
@@ -251,13 +212,9 @@ impl Server {
 fn log_in(mut client: ScramClient, header: &str, server: &Server) -> Result<(), &'static str> {
     let client_first = client.client_first();
     let bare = client_first.strip_prefix(header).ok_or("wrong header")?;
-    let client_final = client
-        .client_final(server.first(bare).as_bytes())
-        .expect("good message");
+    let client_final = client.client_final(server.first(bare).as_bytes()).expect("good message");
     let server_final = server.finish(bare, &client_final)?;
-    client
-        .verify(server_final.as_bytes())
-        .map_err(|_| "server not trusted")
+    client.verify(server_final.as_bytes()).map_err(|_| "server not trusted")
 }
 
 proptest! {
@@ -303,21 +260,12 @@ proptest! {
 #[test]
 fn h32_nonces_are_fresh_and_printable() {
     let firsts: std::collections::HashSet<String> = (0..1000)
-        .map(|_| {
-            ScramClient::new(b"", ChannelBinding::None, 1)
-                .expect("random")
-                .client_first()
-        })
+        .map(|_| ScramClient::new(b"", ChannelBinding::None, 1).expect("random").client_first())
         .collect();
     assert_eq!(firsts.len(), 1000);
     for first in firsts {
-        let nonce = first
-            .strip_prefix("n,,n=,r=")
-            .expect("the form of a client-first message");
-        assert_eq!(
-            base64::decode(nonce.as_bytes()).map(|nonce| nonce.len()),
-            Ok(NONCE_LEN)
-        );
+        let nonce = first.strip_prefix("n,,n=,r=").expect("the form of a client-first message");
+        assert_eq!(base64::decode(nonce.as_bytes()).map(|nonce| nonce.len()), Ok(NONCE_LEN));
     }
 }
 
@@ -331,22 +279,13 @@ fn h32_no_nonce_without_random_bytes() {
 fn h37_scram_shows_no_secret() {
     let mut client = rfc_client();
     let mut shown = format!("{client:?}");
-    let parameters = client
-        .challenge(RFC_SERVER_FIRST.as_bytes())
-        .expect("a good message");
+    let parameters = client.challenge(RFC_SERVER_FIRST.as_bytes()).expect("a good message");
     let keys = client.derive_keys(&parameters);
     shown += &format!("{client:?} {keys:?}");
     client.prove(&keys).expect("in order");
     shown += &format!("{client:?}");
-    for secret in [
-        b"pencil",
-        &keys.client.as_bytes()[..],
-        &keys.server.as_bytes()[..],
-    ] {
-        assert!(
-            !shown.contains(&*String::from_utf8_lossy(secret)),
-            "{shown}"
-        );
+    for secret in [b"pencil", &keys.client.as_bytes()[..], &keys.server.as_bytes()[..]] {
+        assert!(!shown.contains(&*String::from_utf8_lossy(secret)), "{shown}");
         assert!(!shown.contains(&format!("{secret:?}")), "{shown}");
     }
     assert!(shown.contains("<secret>"));
@@ -356,9 +295,7 @@ fn h37_scram_shows_no_secret() {
 fn h37_scram_drops_the_password_when_the_proof_is_out() {
     let mut client = rfc_client();
     assert_eq!(client.password.as_bytes(), b"pencil");
-    client
-        .client_final(RFC_SERVER_FIRST.as_bytes())
-        .expect("a good message");
+    client.client_final(RFC_SERVER_FIRST.as_bytes()).expect("a good message");
     assert_eq!(client.password.as_bytes(), b"");
 }
 
@@ -371,10 +308,7 @@ fn h37_scram_errors_are_clear_and_distinct() {
         ScramError::NonceNotExtended,
         ScramError::EmptySalt,
         ScramError::NoIterations,
-        ScramError::TooManyIterations {
-            requested: 5,
-            limit: 4,
-        },
+        ScramError::TooManyIterations { requested: 5, limit: 4 },
         ScramError::Rejected("invalid-proof".to_owned()),
         ScramError::WrongServerSignature,
     ];

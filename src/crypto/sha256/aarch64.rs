@@ -3,8 +3,6 @@
 //! The variables stay in their natural order, `abcd` and `efgh`; a pair of instructions does four
 //! rounds, another pair prepares the next four words of the message schedule.
 
-#![allow(unsafe_code)]
-
 use std::arch::aarch64::{
     vaddq_u32, vld1q_u32, vsha256h2q_u32, vsha256hq_u32, vsha256su0q_u32, vsha256su1q_u32,
     vst1q_u32,
@@ -26,6 +24,7 @@ pub(super) fn is_available() -> bool {
 ///
 /// The processor must have the SHA2 instructions: [`is_available`] said so. (NEON is part of every
 /// AArch64 target that Rust has a standard library for.)
+#[allow(unsafe_code)]
 #[target_feature(enable = "neon,sha2")]
 pub(super) unsafe fn compress(state: &mut State, block: &Block) {
     // SAFETY: the intrinsics need the features of this function, which the caller vouches for. The
@@ -52,11 +51,7 @@ pub(super) unsafe fn compress(state: &mut State, block: &Block) {
             abcd = vsha256hq_u32(abcd, efgh, input);
             efgh = vsha256h2q_u32(efgh, abcd_then, input);
             // The last four groups of rounds use up what the twelve before them prepared.
-            let w4 = if group < 12 {
-                vsha256su1q_u32(vsha256su0q_u32(w0, w1), w2, w3)
-            } else {
-                w0
-            };
+            let w4 = if group < 12 { vsha256su1q_u32(vsha256su0q_u32(w0, w1), w2, w3) } else { w0 };
             schedule = [w1, w2, w3, w4];
         }
 

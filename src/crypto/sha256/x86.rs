@@ -3,8 +3,6 @@
 //! Intel's instructions hold the eight variables in two registers, in the order that lets one
 //! instruction do two rounds: `abef` and `cdgh`, named from the highest lane to the lowest.
 
-#![allow(unsafe_code)]
-
 use std::arch::x86_64::{
     __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_blend_epi16, _mm_loadu_si128,
     _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi32,
@@ -25,6 +23,7 @@ pub(super) fn is_available() -> bool {
 /// # Safety
 ///
 /// The processor must have the SHA, SSSE3 and SSE4.1 extensions: [`is_available`] said so.
+#[allow(unsafe_code)]
 #[target_feature(enable = "sha,ssse3,sse4.1")]
 pub(super) unsafe fn compress(state: &mut State, block: &Block) {
     // SAFETY: the intrinsics need the features of this function, which the caller vouches for. The

@@ -80,7 +80,8 @@ pub(super) fn parse(text: &str) -> Result<Parsed<'_>, &'static str> {
     }))
 }
 
-/// Reads what follows the `e`. The server's limit is the same.
+/// Reads what follows the `e`. Every exponent beyond the limit is out of range, but for zero, where
+/// the server has a limit of about this size, too.
 fn parse_exponent(text: &str) -> Result<isize, &'static str> {
     const LIMIT: usize = 1 << 30;
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);

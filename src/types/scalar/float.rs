@@ -40,9 +40,9 @@ impl FromSql<'_> for f64 {
 
 /// A float as the server prints it. `str::parse` knows more spellings than that, and turns what is
 /// too large into an infinity.
-fn float_text<T: FromStr>(cell: Cell<'_>, is_finite: impl Fn(T) -> bool) -> PgResult<T>
+fn float_text<T>(cell: Cell<'_>, is_finite: impl Fn(T) -> bool) -> PgResult<T>
 where
-    T: Copy,
+    T: Copy + FromStr,
 {
     let text = cell.text::<T>()?;
     let special = matches!(text, "NaN" | "Infinity" | "-Infinity");

@@ -9,8 +9,8 @@ use crate::types::numeric::encode_text as encode_numeric;
 use crate::types::text::encode_jsonb;
 use crate::types::traits::unsendable;
 use crate::types::{
-    Date, Encoded, Inet, Interval, Numeric, Oid, Out, Point, StaticType, Time, Timestamp,
-    Timestamptz, ToSql, TypeMap,
+    Date, Encoded, Inet, Interval, Oid, Out, Point, StaticType, Time, Timestamp, Timestamptz,
+    ToSql, TypeMap,
 };
 
 impl PgValue {

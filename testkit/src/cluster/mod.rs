@@ -69,16 +69,16 @@ pub struct Cluster {
     port: u16,
     server: Server,
     certificates: Option<Certificates>,
-    hold: Held,
+    kept_by: KeptBy,
 }
 
 /// What keeps the server alive.
 #[derive(Debug)]
-pub(crate) enum Held {
+pub(crate) enum KeptBy {
     /// Its supervisor, which is ours alone.
-    Alone(Mutex<Supervisor>),
+    Owner(Mutex<Supervisor>),
     /// An open pipe, one of many: the server is shared.
-    Together { _pipe: fs::File },
+    Holders { _pipe: fs::File },
 }
 
 impl Cluster {
@@ -93,9 +93,15 @@ impl Cluster {
         port: u16,
         server: Server,
         certificates: Option<Certificates>,
-        hold: Held,
+        kept_by: KeptBy,
     ) -> Cluster {
-        Cluster { folder, port, server, certificates, hold }
+        Cluster {
+            folder,
+            port,
+            server,
+            certificates,
+            kept_by,
+        }
     }
 
     /// The numeric address that the server listens on.
@@ -181,7 +187,8 @@ impl Cluster {
     /// [`Error::Client`], for example if there is one already.
     pub fn create_database(&self, name: &str) -> Result<(), Error> {
         let quoted = name.replace('"', "\"\"");
-        self.client("postgres")?.simple(&format!("CREATE DATABASE \"{quoted}\""))?;
+        self.client("postgres")?
+            .simple(&format!("CREATE DATABASE \"{quoted}\""))?;
         Ok(())
     }
 
@@ -224,11 +231,11 @@ impl Cluster {
     }
 
     fn supervisor(&self) -> Result<MutexGuard<'_, Supervisor>, Error> {
-        match &self.hold {
-            Held::Alone(supervisor) => {
+        match &self.kept_by {
+            KeptBy::Owner(supervisor) => {
                 Ok(supervisor.lock().unwrap_or_else(PoisonError::into_inner))
             }
-            Held::Together { .. } => Err(Error::Shared),
+            KeptBy::Holders { .. } => Err(Error::Shared),
         }
     }
 
@@ -240,10 +247,13 @@ impl Cluster {
     ) -> Result<Cluster, Error> {
         self.supervisor()?.share()?;
         let pipe = hold_it()?;
-        if let Held::Alone(supervisor) =
-            std::mem::replace(&mut self.hold, Held::Together { _pipe: pipe })
+        if let KeptBy::Owner(supervisor) =
+            std::mem::replace(&mut self.kept_by, KeptBy::Holders { _pipe: pipe })
         {
-            supervisor.into_inner().unwrap_or_else(PoisonError::into_inner).release();
+            supervisor
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner)
+                .release();
         }
         Ok(self)
     }

@@ -112,7 +112,7 @@ impl FakeConn {
     /// ```
     /// use testkit::fake::{Answer, FakeServer};
     /// use testkit::frames::Column;
-    /// # use std::io::Write;
+    /// # use std::io::{Read, Write};
     ///
     /// let server = FakeServer::start(|conn| {
     ///     conn.login()?;
@@ -127,7 +127,8 @@ impl FakeConn {
     /// # client.write_all(b"P\0\0\0\x11\0SELECT $1\0\0\0")?;
     /// # client.write_all(b"B\0\0\0\x11\0\0\0\0\0\x01\0\0\0\x011\0\0")?;
     /// # client.write_all(b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04")?;
-    /// # drop(client);
+    /// # client.shutdown(std::net::Shutdown::Write)?;
+    /// # client.read_to_end(&mut Vec::new())?;
     /// # server.join();
     /// # Ok::<(), std::io::Error>(())
     /// ```

@@ -30,6 +30,7 @@
 //! client.read_to_end(&mut answers)?;
 //! assert!(answers.ends_with(&frames::ready_for_query(b'I')));
 //!
+//! drop(client);
 //! server.join();
 //! # Ok::<(), std::io::Error>(())
 //! ```
@@ -175,12 +176,17 @@ impl FakeServer {
             result.map_err(|failure| format!("{failure}{}", conn.last_messages()))
         };
         let acceptor = Acceptor::start(session).expect("a loopback port and a unix socket");
-        Self { acceptor, expected, joined: false }
+        Self {
+            acceptor,
+            expected,
+            joined: false,
+        }
     }
 
     address_methods!();
 
-    /// Waits for all scripts to end, for half a minute at most, and takes no more connections.
+    /// Waits for as many connections as the scripts need and for all scripts to end, for half a
+    /// minute at most; takes no more connections then.
     ///
     /// Drop or close the clients first when the scripts wait for that.
     ///
@@ -188,22 +194,23 @@ impl FakeServer {
     /// If a script failed, is not done, or never ran: with the reason of each.
     #[track_caller]
     pub fn join(self) {
-        if let Err(failures) = self.try_join() {
+        if let Err(failures) = self.try_join(FINISH_LIMIT) {
             panic!("{failures}");
         }
     }
 
-    /// As [`join`](Self::join), for a test that wants to look at the failure.
+    /// As [`join`](Self::join) with another limit, for a test that wants to look at the failure.
     ///
     /// # Errors
     /// What `join` panics with.
-    pub fn try_join(mut self) -> FakeResult {
+    pub fn try_join(mut self, limit: Duration) -> FakeResult {
         self.joined = true;
-        self.failures(FINISH_LIMIT).map_or(Ok(()), |failures| Err(FakeError(failures)))
+        self.failures(limit)
+            .map_or(Ok(()), |failures| Err(FakeError(failures)))
     }
 
     fn failures(&mut self, limit: Duration) -> Option<String> {
-        let ends = self.acceptor.finish(limit);
+        let ends = self.acceptor.finish(self.expected, limit);
         let mut failures: Vec<String> = ends
             .into_iter()
             .filter_map(|end| end.result.err().map(|why| (end.index, why)))
@@ -212,7 +219,9 @@ impl FakeServer {
         let came = self.acceptor.accepted();
         if came < self.expected {
             let expected = self.expected;
-            failures.push(format!("{came} connections came, but there are scripts for {expected}"));
+            failures.push(format!(
+                "{came} connections came, but there are scripts for {expected}"
+            ));
         }
         (!failures.is_empty()).then(|| format!("the fake server: {}", failures.join("\n")))
     }

@@ -216,8 +216,7 @@ pub fn function_call_response(value: Option<&[u8]>) -> Vec<u8> {
 /// [`protocol_version`].
 pub fn negotiate_protocol_version(version: i32, unrecognized: &[&str]) -> Vec<u8> {
     let mut body = version.to_be_bytes().to_vec();
-    let count = i32::try_from(unrecognized.len()).expect("a number of options that fits an Int32");
-    body.extend_from_slice(&count.to_be_bytes());
+    put_length(&mut body, unrecognized.len());
     for option in unrecognized {
         put_string(&mut body, option);
     }
@@ -448,12 +447,16 @@ fn put_count(body: &mut Vec<u8>, count: usize) {
     body.extend_from_slice(&count.to_be_bytes());
 }
 
+fn put_length(body: &mut Vec<u8>, length: usize) {
+    let length = i32::try_from(length).expect("a length that fits an Int32");
+    body.extend_from_slice(&length.to_be_bytes());
+}
+
 fn put_value(body: &mut Vec<u8>, value: Option<&[u8]>) {
     match value {
         None => body.extend_from_slice(&(-1i32).to_be_bytes()),
         Some(bytes) => {
-            let length = i32::try_from(bytes.len()).expect("a value of less than 2 GiB");
-            body.extend_from_slice(&length.to_be_bytes());
+            put_length(body, bytes.len());
             body.extend_from_slice(bytes);
         }
     }

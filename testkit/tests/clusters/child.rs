@@ -1,7 +1,9 @@
 //! Other processes for tests that need some: this test binary, run again with one test only. In the
 //! second process the test finds a [`role`] and plays it.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, read_to_string, stdin};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -37,7 +39,9 @@ pub(crate) fn again(test: &str, role: &str) -> Command {
 /// As [`again`], with another copy of this binary.
 pub(crate) fn again_as(program: &Path, test: &str, role: &str) -> Command {
     let mut command = Command::new(program);
-    command.args(["--exact", test, "--nocapture"]).env(ROLE, role);
+    command
+        .args(["--exact", test, "--nocapture"])
+        .env(ROLE, role);
     command
 }
 
@@ -49,8 +53,11 @@ pub(crate) struct Player {
 
 impl Player {
     pub(crate) fn start(mut command: Command) -> Player {
-        let mut process =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
         Player { process, output }
     }
@@ -101,19 +108,25 @@ pub(crate) fn exists(pid: u32) -> bool {
 /// Sends a signal, `KILL` for example; a negative `pid` means a process group. `false`: it cannot be.
 pub(crate) fn kill(signal: &str, pid: impl std::fmt::Display) -> bool {
     let mut kill = Command::new("/bin/sh");
-    kill.args(["-c", "kill -s \"$1\" -- \"$2\" 2>/dev/null", "kill", signal]).arg(pid.to_string());
+    kill.args(["-c", "kill -s \"$1\" -- \"$2\" 2>/dev/null", "kill", signal])
+        .arg(pid.to_string());
     kill.status().unwrap().success()
 }
 
-/// A place for children that have a folder of their own: a copy of this binary outside of cargo's
-/// target folder, an empty cache, and a folder for temporary files that everybody may use.
+/// A place for children that have an empty cache: a copy of this binary outside of cargo's target
+/// folder, and a target folder of its own.
 pub(crate) struct Elsewhere {
     home: tempfile::TempDir,
 }
 
 impl Elsewhere {
     pub(crate) fn new() -> Elsewhere {
-        let home = tempfile::Builder::new().prefix("tk").tempdir_in("/tmp").unwrap();
+        let home = tempfile::Builder::new()
+            .prefix("tk")
+            .tempdir_in("/tmp")
+            .unwrap();
+        // The server's user has to get to the temporary files.
+        std::fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
         let elsewhere = Elsewhere { home };
         std::fs::copy(std::env::current_exe().unwrap(), elsewhere.path("program")).unwrap();
         std::fs::create_dir(elsewhere.path("target")).unwrap();

@@ -44,16 +44,11 @@ fn parse(list: &str) -> Result<Vec<Section>> {
             continue;
         }
         if let Some(title) = line.strip_prefix("Section:") {
-            sections.push(Section {
-                title: title.trim().to_owned(),
-                codes: Vec::new(),
-            });
+            sections.push(Section { title: title.trim().to_owned(), codes: Vec::new() });
             continue;
         }
         let code = parse_code(line).with_context(|| format!("line {}: {line}", number + 1))?;
-        let section = sections
-            .last_mut()
-            .context("a code before the first section")?;
+        let section = sections.last_mut().context("a code before the first section")?;
         section.codes.push(code);
     }
     Ok(sections)
@@ -67,20 +62,11 @@ fn parse_code(line: &str) -> Result<Code> {
     else {
         bail!("not a code, its kind (E, W or S) and its macro");
     };
-    ensure!(
-        sqlstate.len() == 5 && sqlstate.is_ascii(),
-        "{sqlstate} is not five characters"
-    );
-    let macro_name = macro_name
-        .strip_prefix("ERRCODE_")
-        .context("no ERRCODE_ macro")?;
+    ensure!(sqlstate.len() == 5 && sqlstate.is_ascii(), "{sqlstate} is not five characters");
+    let macro_name = macro_name.strip_prefix("ERRCODE_").context("no ERRCODE_ macro")?;
     let condition = words.next().map(str::to_owned);
     ensure!(words.next().is_none(), "more than four words");
-    Ok(Code {
-        sqlstate: sqlstate.to_owned(),
-        macro_name: macro_name.to_owned(),
-        condition,
-    })
+    Ok(Code { sqlstate: sqlstate.to_owned(), macro_name: macro_name.to_owned(), condition })
 }
 
 /// The constants, named after the condition, which is the name that users know
@@ -107,22 +93,13 @@ fn render_constants(out: &mut String, sections: &[Section]) -> Result<()> {
             let doc = match (&code.condition, first) {
                 (Some(condition), _) => format!("`{sqlstate}` {condition}."),
                 (None, Some(first)) => {
-                    format!(
-                        "`{sqlstate}`, another name of [`Self::{}`].",
-                        constant(first)
-                    )
+                    format!("`{sqlstate}`, another name of [`Self::{}`].", constant(first))
                 }
                 (None, None) => format!("`{sqlstate}`."),
             };
             writeln!(out, "    /// {doc}")?;
-            writeln!(
-                out,
-                "    pub const {name}: Self = Self::known(*b\"{sqlstate}\");\n"
-            )?;
-            ensure!(
-                taken.insert(name.clone()),
-                "two codes would be called {name}"
-            );
+            writeln!(out, "    pub const {name}: Self = Self::known(*b\"{sqlstate}\");\n")?;
+            ensure!(taken.insert(name.clone()), "two codes would be called {name}");
         }
     }
     out.push_str("}\n\n");
@@ -137,16 +114,9 @@ fn render_names(out: &mut String, sections: &[Section]) -> Result<()> {
         }
     }
     out.push_str("/// The conditions' names, sorted by code.\n");
-    writeln!(
-        out,
-        "pub(super) static NAMES: [(SqlState, &str); {}] = [",
-        names.len()
-    )?;
+    writeln!(out, "pub(super) static NAMES: [(SqlState, &str); {}] = [", names.len())?;
     for (sqlstate, condition) in names {
-        writeln!(
-            out,
-            "    (SqlState::known(*b\"{sqlstate}\"), \"{condition}\"),"
-        )?;
+        writeln!(out, "    (SqlState::known(*b\"{sqlstate}\"), \"{condition}\"),")?;
     }
     out.push_str("];\n");
     Ok(())
@@ -191,19 +161,10 @@ Section: Class 40 - Transaction Rollback
 
     #[test]
     fn names_are_sorted_and_each_code_has_one() {
-        let shuffled = LIST.replace(
-            "Section: Class 01 - Warning",
-            "Section: Class 99 - Shuffled",
-        );
+        let shuffled = LIST.replace("Section: Class 01 - Warning", "Section: Class 99 - Shuffled");
         let out = render("", &shuffled).unwrap();
-        let (_, names) = out
-            .split_once("NAMES: [(SqlState, &str); 4]")
-            .expect("four names");
-        let codes: Vec<&str> = names
-            .split("b\"")
-            .skip(1)
-            .filter_map(|s| s.get(..5))
-            .collect();
+        let (_, names) = out.split_once("NAMES: [(SqlState, &str); 4]").expect("four names");
+        let codes: Vec<&str> = names.split("b\"").skip(1).filter_map(|s| s.get(..5)).collect();
         assert_eq!(codes, ["01004", "22001", "2202E", "40001"]);
     }
 
@@ -211,16 +172,10 @@ Section: Class 40 - Transaction Rollback
     fn a_line_that_is_not_understood_is_named() {
         let list = "Section: x\n23505 E UNIQUE_VIOLATION unique_violation";
         let error = format!("{:#}", render("", list).unwrap_err());
-        assert!(
-            error.contains("line 2") && error.contains("no ERRCODE_ macro"),
-            "{error}"
-        );
+        assert!(error.contains("line 2") && error.contains("no ERRCODE_ macro"), "{error}");
         assert!(render("", "Section: x\n2350 E ERRCODE_X x").is_err());
         assert!(render("", "Section: x\n23505 Q ERRCODE_X x").is_err());
-        assert!(
-            render("", "23505 E ERRCODE_X x").is_err(),
-            "a code outside all sections"
-        );
+        assert!(render("", "23505 E ERRCODE_X x").is_err(), "a code outside all sections");
         let twice = "Section: x\n23505 E ERRCODE_X\n23506 E ERRCODE_X";
         assert!(render("", twice).is_err(), "the same constant twice");
     }

@@ -45,17 +45,8 @@ impl Type {
     pub(super) fn from_row(row: &[Option<String>]) -> Result<Type> {
         let cells: Option<Vec<&str>> = row.iter().map(Option::as_deref).collect();
         let cells = cells.context("a NULL in the answer")?;
-        let [
-            oid,
-            name,
-            typtype,
-            len,
-            array,
-            element,
-            element_name,
-            subtype,
-            description,
-        ] = cells[..]
+        let [oid, name, typtype, len, array, element, element_name, subtype, description] =
+            cells[..]
         else {
             bail!("{} columns in the answer", cells.len());
         };
@@ -105,15 +96,7 @@ impl Type {
 
     /// The call of the constructor for this kind of type.
     fn row(&self) -> Result<String> {
-        let Type {
-            oid,
-            name,
-            len,
-            array,
-            element,
-            subtype,
-            ..
-        } = self;
+        let Type { oid, name, len, array, element, subtype, .. } = self;
         Ok(match self.typtype.as_str() {
             _ if *element != 0 => {
                 ensure!(*len == -1, "{name} is an array of a fixed length");
@@ -140,10 +123,7 @@ pub(super) fn render(header: &str, types: &[Type]) -> Result<String> {
             bail!("{other} and {} would both be called {constant}", item.name);
         }
     }
-    ensure!(
-        types.is_sorted_by_key(|item| item.oid),
-        "the types are not sorted by number"
-    );
+    ensure!(types.is_sorted_by_key(|item| item.oid), "the types are not sorted by number");
 
     let mut out = format!(
         "{header}\n\
@@ -155,19 +135,10 @@ pub(super) fn render(header: &str, types: &[Type]) -> Result<String> {
     );
     for item in types {
         writeln!(out, "    /// {}", item.doc())?;
-        writeln!(
-            out,
-            "    pub const {}: Self = Self::new({});\n",
-            item.constant(),
-            item.oid
-        )?;
+        writeln!(out, "    pub const {}: Self = Self::new({});\n", item.constant(), item.oid)?;
     }
     out.push_str("}\n\n/// The types, sorted by number.\n");
-    writeln!(
-        out,
-        "pub(super) static TYPES: [TypeInfo; {}] = [",
-        types.len()
-    )?;
+    writeln!(out, "pub(super) static TYPES: [TypeInfo; {}] = [", types.len())?;
     for item in types {
         writeln!(out, "    {},", item.row()?)?;
     }
@@ -225,23 +196,14 @@ mod tests {
             "TypeInfo::multirange(4451, \"int4multirange\", 3904, 6150),",
             "static TYPES: [TypeInfo; 7] = [",
         ] {
-            assert!(
-                out.lines().any(|l| l.trim().ends_with(line)),
-                "{line} is not in:\n{out}"
-            );
+            assert!(out.lines().any(|l| l.trim().ends_with(line)), "{line} is not in:\n{out}");
         }
     }
 
     #[test]
     fn rows_that_cannot_be_right_are_errors() {
-        assert!(
-            render_rows(&["16|bool|x|1|1000|0||0|"]).is_err(),
-            "an unknown typtype"
-        );
-        assert!(
-            render_rows(&["22|a|b|2|0|21|int2|0|"]).is_err(),
-            "an array of a fixed length"
-        );
+        assert!(render_rows(&["16|bool|x|1|1000|0||0|"]).is_err(), "an unknown typtype");
+        assert!(render_rows(&["22|a|b|2|0|21|int2|0|"]).is_err(), "an array of a fixed length");
         let unsorted = ["17|bytea|b|-1|1001|0||0|", "16|bool|b|1|1000|0||0|"];
         assert!(render_rows(&unsorted).is_err(), "not sorted");
         let same = ["16|bool|b|1|1000|0||0|", "17|bool|b|1|1000|0||0|"];

@@ -14,19 +14,13 @@ fn h31_a_wrong_server_signature_is_refused() {
         let mut wrong = good.clone();
         wrong[at] ^= 1;
         let server_final = format!("v={}", base64::encode(&wrong));
-        assert_eq!(
-            final_refusal(server_final.as_bytes()),
-            ScramError::WrongServerSignature
-        );
+        assert_eq!(final_refusal(server_final.as_bytes()), ScramError::WrongServerSignature);
     }
     for length in [0, 1, 31, 33, 64] {
         let mut wrong = good.clone();
         wrong.resize(length, 0);
         let server_final = format!("v={}", base64::encode(&wrong));
-        assert_eq!(
-            final_refusal(server_final.as_bytes()),
-            ScramError::WrongServerSignature
-        );
+        assert_eq!(final_refusal(server_final.as_bytes()), ScramError::WrongServerSignature);
     }
 }
 
@@ -34,26 +28,16 @@ fn h31_a_wrong_server_signature_is_refused() {
 fn h31_a_server_final_without_a_signature_is_refused() {
     let expected = ScramError::Malformed("a server signature (v=)");
     for server_final in ["", "v", "=", ",", "V=", "x=1", "r=abc", "p=AAAA"] {
-        assert_eq!(
-            final_refusal(server_final.as_bytes()),
-            expected,
-            "{server_final:?}"
-        );
+        assert_eq!(final_refusal(server_final.as_bytes()), expected, "{server_final:?}");
     }
-    assert_eq!(
-        final_refusal(b"v=\xff"),
-        ScramError::Malformed("UTF-8 text")
-    );
+    assert_eq!(final_refusal(b"v=\xff"), ScramError::Malformed("UTF-8 text"));
     for server_final in ["v=6rri", &RFC_SERVER_FINAL[..RFC_SERVER_FINAL.len() - 1]] {
         let error = final_refusal(server_final.as_bytes());
         assert_ne!(error, ScramError::OutOfOrder, "{server_final}");
     }
     for behind in [",", ",x", ",x=", ",1=2", ",v=again", " ", "\0", "\n"] {
         let error = final_refusal(format!("{RFC_SERVER_FINAL}{behind}").as_bytes());
-        assert!(
-            matches!(error, ScramError::Malformed(_)),
-            "{behind:?}: {error}"
-        );
+        assert!(matches!(error, ScramError::Malformed(_)), "{behind:?}: {error}");
     }
     let error = final_refusal(format!("{RFC_SERVER_FINAL},m=x").as_bytes());
     assert_eq!(error, ScramError::MandatoryExtension);
@@ -63,21 +47,13 @@ fn h31_a_server_final_without_a_signature_is_refused() {
 fn h31_nobody_is_verified_before_the_end() {
     let mut client = rfc_client();
     assert!(!client.is_verified());
-    assert_eq!(
-        client.verify(RFC_SERVER_FINAL.as_bytes()),
-        Err(ScramError::OutOfOrder)
-    );
+    assert_eq!(client.verify(RFC_SERVER_FINAL.as_bytes()), Err(ScramError::OutOfOrder));
     assert!(!client.is_verified());
 
     let mut client = rfc_client();
-    client
-        .challenge(RFC_SERVER_FIRST.as_bytes())
-        .expect("a good message");
+    client.challenge(RFC_SERVER_FIRST.as_bytes()).expect("a good message");
     assert!(!client.is_verified());
-    assert_eq!(
-        client.verify(RFC_SERVER_FINAL.as_bytes()),
-        Err(ScramError::OutOfOrder)
-    );
+    assert_eq!(client.verify(RFC_SERVER_FINAL.as_bytes()), Err(ScramError::OutOfOrder));
 
     let client = rfc_client_that_proved();
     assert!(!client.is_verified());
@@ -88,29 +64,15 @@ fn h31_messages_out_of_order_are_refused() {
     let mut client = rfc_client_that_proved();
     let again = client.client_final(RFC_SERVER_FIRST.as_bytes());
     assert_eq!(again, Err(ScramError::OutOfOrder));
-    assert_eq!(
-        client.verify(RFC_SERVER_FINAL.as_bytes()),
-        Err(ScramError::OutOfOrder)
-    );
+    assert_eq!(client.verify(RFC_SERVER_FINAL.as_bytes()), Err(ScramError::OutOfOrder));
 
     let mut client = rfc_client_that_proved();
     assert_eq!(client.verify(RFC_SERVER_FINAL.as_bytes()), Ok(()));
-    assert_eq!(
-        client.verify(RFC_SERVER_FINAL.as_bytes()),
-        Err(ScramError::OutOfOrder)
-    );
-    assert!(
-        !client.is_verified(),
-        "a second server-final message spoils the first"
-    );
+    assert_eq!(client.verify(RFC_SERVER_FINAL.as_bytes()), Err(ScramError::OutOfOrder));
+    assert!(!client.is_verified(), "a second server-final message spoils the first");
 
-    let keys = ScramKeys::derive(
-        b"pencil",
-        &KeyParameters {
-            salt: vec![1],
-            iterations: NonZeroU32::MIN,
-        },
-    );
+    let keys =
+        ScramKeys::derive(b"pencil", &KeyParameters { salt: vec![1], iterations: NonZeroU32::MIN });
     assert_eq!(rfc_client().prove(&keys), Err(ScramError::OutOfOrder));
 }
 
@@ -118,26 +80,14 @@ fn h31_messages_out_of_order_are_refused() {
 fn h31_the_servers_own_error_is_surfaced() {
     let error = final_refusal(b"e=invalid-proof");
     assert_eq!(error, ScramError::Rejected("invalid-proof".to_owned()));
-    assert_eq!(
-        error.to_string(),
-        "the server rejected the SCRAM exchange: invalid-proof"
-    );
-    assert_eq!(
-        refusal("e=unknown-user"),
-        ScramError::Rejected("unknown-user".to_owned())
-    );
-    assert_eq!(
-        final_refusal(b"e="),
-        ScramError::Rejected("no reason given".to_owned())
-    );
+    assert_eq!(error.to_string(), "the server rejected the SCRAM exchange: invalid-proof");
+    assert_eq!(refusal("e=unknown-user"), ScramError::Rejected("unknown-user".to_owned()));
+    assert_eq!(final_refusal(b"e="), ScramError::Rejected("no reason given".to_owned()));
 
     // It is the word of somebody unknown: nothing that would act on a terminal, and no flood.
     let flood = format!("e=\u{1b}[2J\u{202e}{}", "x".repeat(1000));
     let error = final_refusal(flood.as_bytes());
-    assert_eq!(
-        error,
-        ScramError::Rejected(format!("[2J{}", "x".repeat(61)))
-    );
+    assert_eq!(error, ScramError::Rejected(format!("[2J{}", "x".repeat(61))));
 }
 
 // Challenges that a client must not answer
@@ -157,14 +107,8 @@ fn h32_server_nonce_must_extend_the_clients() {
         assert_eq!(error, ScramError::NonceNotExtended, "{nonce:?}");
     }
     for own in [" ", "\0", "\u{7f}", "é", "more\n"] {
-        let error = refusal(&format!(
-            "r={RFC_NONCE}{own},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
-        ));
-        assert_eq!(
-            error,
-            ScramError::Malformed("a nonce of printable characters"),
-            "{own:?}"
-        );
+        let error = refusal(&format!("r={RFC_NONCE}{own},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"));
+        assert_eq!(error, ScramError::Malformed("a nonce of printable characters"), "{own:?}");
     }
 }
 
@@ -174,56 +118,27 @@ fn h32_iterations_are_at_least_one_and_within_the_limit() {
     assert_eq!(refuse("0"), ScramError::NoIterations);
     for requested in [10_001, 4_294_967_295, 4_294_967_296, u64::MAX] {
         let error = refuse(&requested.to_string());
-        assert_eq!(
-            error,
-            ScramError::TooManyIterations {
-                requested,
-                limit: 10_000
-            }
-        );
-        assert!(
-            error.to_string().contains(&requested.to_string()),
-            "{error}"
-        );
+        assert_eq!(error, ScramError::TooManyIterations { requested, limit: 10_000 });
+        assert!(error.to_string().contains(&requested.to_string()), "{error}");
         assert!(error.to_string().contains("10000"), "{error}");
     }
-    for count in [
-        "",
-        "-1",
-        "+1",
-        "00",
-        "01",
-        "1 ",
-        " 1",
-        "1.0",
-        "1e3",
-        "0x10",
-        "٣",
-        "18446744073709551616",
-    ] {
+    for count in
+        ["", "-1", "+1", "00", "01", "1 ", " 1", "1.0", "1e3", "0x10", "٣", "18446744073709551616"]
+    {
         let expected = ScramError::Malformed("the iteration count as a number");
         assert_eq!(refuse(count), expected, "{count:?}");
     }
     // The limit itself is allowed.
     let parameters = rfc_client().challenge(format!("r={RFC_NONCE}x,s=QUJD,i=10000").as_bytes());
-    assert_eq!(
-        parameters.map(|parameters| parameters.iterations.get()),
-        Ok(10_000)
-    );
+    assert_eq!(parameters.map(|parameters| parameters.iterations.get()), Ok(10_000));
 }
 
 #[test]
 fn h32_salt_must_be_there_and_be_base64() {
     assert_eq!(refusal("r={r},s=,i=4096"), ScramError::EmptySalt);
-    for salt in [
-        "A", "AA", "AA=", "AB==", "====", "QUJ D", "QUJD\n", "QU-_", "é",
-    ] {
+    for salt in ["A", "AA", "AA=", "AB==", "====", "QUJ D", "QUJD\n", "QU-_", "é"] {
         let error = refusal(&format!("r={{r}},s={salt},i=4096"));
-        assert_eq!(
-            error,
-            ScramError::Malformed("the salt in base64"),
-            "{salt:?}"
-        );
+        assert_eq!(error, ScramError::Malformed("the salt in base64"), "{salt:?}");
     }
 }
 
@@ -236,11 +151,7 @@ fn h32_mandatory_extensions_are_refused() {
         "r={r},s=QUJD,i=4096,m=x",
         "r={r},s=QUJD,i=4096,x=y,m=",
     ] {
-        assert_eq!(
-            refusal(server_first),
-            ScramError::MandatoryExtension,
-            "{server_first}"
-        );
+        assert_eq!(refusal(server_first), ScramError::MandatoryExtension, "{server_first}");
     }
 }
 
@@ -272,10 +183,7 @@ fn h32_garbage_is_refused() {
         "r={r},s=QUJD,i=4096\0",
     ] {
         let error = refusal(server_first);
-        let is_refused = matches!(
-            error,
-            ScramError::Malformed(_) | ScramError::NonceNotExtended
-        );
+        let is_refused = matches!(error, ScramError::Malformed(_) | ScramError::NonceNotExtended);
         assert!(is_refused, "{server_first:?}: {error}");
     }
     let mut client = rfc_client();

@@ -1,0 +1,94 @@
+//! Numbers, lengths and strings at and beyond what the protocol can carry.
+
+use chopin_pg::{PgError, ToSql};
+
+use crate::support::*;
+
+#[test]
+fn h30_too_many_parameters_and_columns_are_clear_errors() {
+    let mut db = connect();
+    let params: Vec<i32> = vec![1; 65_536];
+    let error = db.query_with("select 1", &params).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("65536 parameters are more than the protocol allows (65535)"),
+        "{error}"
+    );
+    assert_usable(&mut db);
+    let list: Vec<String> = (1..=65_535).map(|n| format!("(${n}::int4)")).collect();
+    let sql = format!("select sum(x) from (values {}) v (x)", list.join(","));
+    db.set_io_timeout(std::time::Duration::from_secs(60));
+    let row = db.query_with(&sql, &params[..65_535]).unwrap().remove(0);
+    assert_eq!(row.get::<i64>(0).unwrap(), 65_535);
+
+    let columns = |count: usize| format!("select {}", vec!["1"; count].join(","));
+    let row = db.query_one(&columns(1664), &[]).unwrap();
+    assert_eq!((row.len(), row.get::<i32>(1663).unwrap()), (1664, 1));
+    let error = db.query_one(&columns(1665), &[]).unwrap_err();
+    assert_eq!(error.sql_state().unwrap().as_str(), "54011");
+    assert_usable(&mut db);
+}
+
+#[test]
+fn h30_nul_bytes_are_refused_where_they_cannot_be() {
+    let mut db = connect();
+    let refused = |error: PgError, what: &str| {
+        let text = error.to_string();
+        assert!(text.contains("NUL"), "{what}: {text}");
+    };
+    refused(db.query("select 1\0", &[]).unwrap_err(), "query");
+    refused(db.execute_batch("select\0 1").unwrap_err(), "simple query");
+    refused(db.prepare("\0").unwrap_err(), "prepare");
+    let error = db
+        .query("select $1::text, $2::text", &[&"good", &"a\0b"])
+        .unwrap_err();
+    let PgError::Parameter(parameter) = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(parameter.index, Some(2));
+    refused(error, "parameter");
+    refused(
+        db.query("select $1::text[]", &[&vec!["a\0b"]]).unwrap_err(),
+        "element",
+    );
+    refused(
+        db.query("select $1", &[&chopin_pg::PgValue::Text("\0".into())])
+            .unwrap_err(),
+        "PgValue",
+    );
+    let moved = ToSql::to_sql(&"a\0b");
+    refused(
+        db.query("select $1::text", &[&moved]).unwrap_err(),
+        "converted",
+    );
+    assert_usable(&mut db);
+    // Quotes and other letters are data.
+    let row = db
+        .query_one("select $1::text", &[&"'; drop table \"x\"; --"])
+        .unwrap();
+    assert_eq!(row.get::<&str>(0).unwrap(), "'; drop table \"x\"; --");
+    let row = db.query_one("select 1 as \"we\"\"ird\"", &[]).unwrap();
+    assert_eq!(row.get::<i32>("we\"ird").unwrap(), 1);
+}
+
+#[test]
+fn h36_a_value_that_no_length_can_carry_is_refused_and_nothing_is_sent() {
+    // 512 parameters of 4 MiB are 2 GiB: no single value is too long, but the message is.
+    let mut db = connect();
+    let value = vec![b'x'; 4 << 20];
+    let params: Vec<&[u8]> = vec![&value; 512];
+    let error = db.query_with("select 1", &params).unwrap_err();
+    assert!(
+        matches!(&error, PgError::Usage(why) if why.contains("longer than a server accepts")),
+        "{error}"
+    );
+    assert_usable(&mut db);
+    // A list of the same, as one value.
+    let error = db.query("select $1::bytea[]", &[&params]).unwrap_err();
+    assert!(
+        error.to_string().contains("longer than a server accepts"),
+        "{error}"
+    );
+    assert_usable(&mut db);
+}

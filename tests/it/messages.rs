@@ -1,0 +1,290 @@
+//! Malformed messages and the connection that meets them: an error, and neither a panic, a hang nor
+//! an allocation that only a declared length asked for.
+
+use std::time::{Duration, Instant};
+
+use chopin_pg::engine::{Deadline, Delivery, Encryption, Engine, Request};
+use chopin_pg::{PgConfig, PgError};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use testkit::frames::{self, Column};
+use testkit::transport::{cuts, flips, prefixes};
+
+/// An engine that has logged in.
+fn engine() -> Engine {
+    let config = PgConfig::new("localhost", 5432, "frederic", "secret", "music");
+    let mut engine = Engine::start(&config, Encryption::None, None).unwrap();
+    let count = engine.send_pending().len();
+    engine.sent(count);
+    feed(&mut engine, &frames::authentication_ok());
+    feed(&mut engine, &frames::backend_key_data(1, &[1; 4]));
+    feed(&mut engine, &frames::ready_for_query(b'I'));
+    events(&mut engine).unwrap();
+    assert!(engine.is_ready());
+    engine
+}
+
+/// Hands bytes to an engine as a transport does.
+fn feed(engine: &mut Engine, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let space = engine.recv_space();
+        let count = space.len().min(bytes.len());
+        space[..count].copy_from_slice(&bytes[..count]);
+        engine.received(count);
+        bytes = &bytes[count..];
+    }
+}
+
+/// All events, as text.
+fn events(engine: &mut Engine) -> Result<Vec<String>, PgError> {
+    let mut all = Vec::new();
+    while let Some(event) = engine.next_event()? {
+        all.push(format!("{event:?}"));
+    }
+    Ok(all)
+}
+
+/// An engine in the middle of each kind of exchange: before, inside and behind the rows.
+fn engines_in_exchange() -> Vec<(&'static str, Engine)> {
+    let columns = [Column::int4("a").binary()];
+    let mut list = vec![("idle", engine())];
+    let mut add = |name, request: Request<'_>, bytes: &[Vec<u8>]| {
+        let mut engine = engine();
+        let _ = engine.submit(request, Delivery::Events, None).unwrap();
+        let count = engine.send_pending().len();
+        engine.sent(count);
+        bytes.iter().for_each(|bytes| feed(&mut engine, bytes));
+        events(&mut engine).unwrap();
+        list.push((name, engine));
+    };
+    let params: [i32; 0] = [];
+    let query = Request::Query { sql: "select 1", params: &params };
+    add("query", query, &[]);
+    add("parsed", query, &[frames::parse_complete()]);
+    let described = [
+        frames::parse_complete(),
+        frames::bind_complete(),
+        frames::row_description(&columns),
+    ];
+    add("rows", query, &described);
+    let simple = Request::Simple { sql: "select 1" };
+    add("simple", simple, &[]);
+    add("simple rows", simple, &[frames::row_description(&columns)]);
+    add("prepare", Request::Prepare { sql: "select 1", types: &[] }, &[frames::parse_complete()]);
+    add("sync", Request::Sync, &[]);
+    list
+}
+
+#[test]
+fn h18_every_message_in_every_state_is_taken_or_breaks_the_connection() {
+    for (name, sample) in frames::samples() {
+        for (state, mut engine) in engines_in_exchange() {
+            feed(&mut engine, &sample);
+            match events(&mut engine) {
+                Ok(_) => assert!(engine.broken().is_none(), "{name} while {state}"),
+                Err(error) => {
+                    assert!(
+                        matches!(error, PgError::Protocol(_) | PgError::Server(_)),
+                        "{name} while {state}: {error}"
+                    );
+                    assert!(engine.broken().is_some());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn h18_every_flipped_byte_in_every_state_is_survived() {
+    for (name, sample) in frames::samples() {
+        let states = engines_in_exchange().len();
+        for (index, flip) in flips(&sample).enumerate() {
+            let (state, mut engine) = engines_in_exchange().swap_remove(index % states);
+            feed(&mut engine, &flip.bytes);
+            if let Err(error) = events(&mut engine) {
+                assert!(engine.broken().is_some(), "{name} while {state}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn h18_h25_an_end_at_every_byte_of_every_sample_is_told_once() {
+    for (_, sample) in frames::samples() {
+        for prefix in prefixes(&sample) {
+            let mut engine = engine();
+            let ticket = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
+            let count = engine.send_pending().len();
+            engine.sent(count);
+            feed(&mut engine, prefix);
+            engine.hung_up(None);
+            let mut terminal = 0;
+            loop {
+                match engine.next_event() {
+                    Ok(Some(event)) => {
+                        let event = format!("{event:?}");
+                        terminal += usize::from(event.starts_with("Complete") || event.starts_with("Failed"));
+                    }
+                    Ok(None) => panic!("the end was not told"),
+                    Err(_) => break,
+                }
+            }
+            assert_eq!(terminal, 1, "every ticket gets one terminal event");
+            let _ = engine.take(ticket);
+            assert!(matches!(
+                engine.submit(Request::Sync, Delivery::Collect, None),
+                Err(PgError::NotSent(_))
+            ));
+        }
+    }
+}
+
+#[test]
+fn h18_random_messages_are_survived() {
+    let mut random = StdRng::seed_from_u64(1810);
+    let tags: Vec<u8> = frames::samples().iter().map(|(_, sample)| sample[0]).collect();
+    for _ in 0..2_000 {
+        let (_, mut engine) = engines_in_exchange().swap_remove(random.random_range(0..8));
+        for _ in 0..50 {
+            let mut body = vec![0; random.random_range(0..40)];
+            random.fill(&mut body[..]);
+            let tag = tags[random.random_range(0..tags.len())];
+            feed(&mut engine, &frames::message(tag, &body));
+            if events(&mut engine).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn h18_a_declared_length_allocates_nothing() {
+    let mut engine = engine();
+    let _ = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
+    // A message that claims almost a GiB, of which a few bytes come.
+    feed(&mut engine, &frames::raw(b'N', (1 << 30) - 2, b"SERROR"));
+    assert!(events(&mut engine).unwrap().is_empty());
+    assert!(engine.recv_space().len() <= 16 * 1024, "the buffer grows with what came");
+    // Counts inside a message claim what is not there.
+    for body in [&b"\x7f\xff"[..], b"\x7f\xff\0\0\0\x01a", b"\xff\xff"] {
+        for tag in [b'D', b'T', b't'] {
+            let mut engine = engine_in_rows(tag);
+            feed(&mut engine, &frames::message(tag, body));
+            assert!(events(&mut engine).is_err());
+        }
+    }
+}
+
+/// An engine that takes a message with this tag next.
+fn engine_in_rows(tag: u8) -> Engine {
+    let state = match tag {
+        b'D' => "rows",
+        b'T' => "simple",
+        _ => "prepare",
+    };
+    engines_in_exchange().into_iter().find(|(name, _)| *name == state).unwrap().1
+}
+
+#[test]
+fn bytes_in_any_pieces_give_the_same_events() {
+    let columns = [Column::int4("a").binary(), Column::text("b")];
+    let row = |n: i32| frames::data_row(&[Some(&n.to_be_bytes()), (n % 2 == 0).then_some(b"even")]);
+    let mut answer: Vec<u8> = [
+        frames::parse_complete(),
+        frames::notice_response(&[(b'S', "NOTICE"), (b'V', "NOTICE"), (b'C', "00000"), (b'M', "n")]),
+        frames::bind_complete(),
+        frames::parameter_status("TimeZone", "UTC"),
+        frames::row_description(&columns),
+    ]
+    .concat();
+    (0..20).for_each(|n| answer.extend(row(n)));
+    answer.extend(frames::notification_response(7, "c", "p"));
+    answer.extend(frames::command_complete("SELECT 20"));
+    answer.extend(frames::ready_for_query(b'T'));
+
+    let play = |pieces: &[&[u8]]| {
+        let mut engine = engine();
+        let params: [i32; 0] = [];
+        let request = Request::Query { sql: "select", params: &params };
+        let _ = engine.submit(request, Delivery::Events, None).unwrap();
+        let count = engine.send_pending().len();
+        engine.sent(count);
+        let mut all = Vec::new();
+        for piece in pieces {
+            feed(&mut engine, piece);
+            all.extend(events(&mut engine).unwrap());
+        }
+        all
+    };
+    let whole = play(&[&answer]);
+    assert_eq!(whole.len(), 1 + 1 + 1 + 20 + 1 + 1 + 1);
+    let bytes: Vec<&[u8]> = answer.chunks(1).collect();
+    assert_eq!(play(&bytes), whole);
+    for pieces in cuts(&answer, 1835, 300) {
+        assert_eq!(play(&pieces), whole);
+    }
+}
+
+#[test]
+fn s10_11_a_streamed_cell_is_read_where_it_arrived() {
+    let mut engine = engine();
+    let request = Request::Simple { sql: "select" };
+    let _ = engine.submit(request, Delivery::Events, None).unwrap();
+    let place = engine.recv_space().as_ptr_range();
+    feed(&mut engine, &frames::row_description(&[Column::text("a")]));
+    feed(&mut engine, &frames::data_row(&[Some(b"nocturne")]));
+    let mut seen = false;
+    while let Some(event) = engine.next_event().unwrap() {
+        if let chopin_pg::engine::Event::Row { row, .. } = event {
+            let text: &str = row.get("a").unwrap();
+            assert_eq!(text, "nocturne");
+            assert!(place.contains(&text.as_ptr()), "borrowed from the receive buffer");
+            seen = true;
+        }
+    }
+    assert!(seen);
+}
+
+#[test]
+fn a_discarded_request_is_taken_back_or_drained() {
+    let mut engine = engine();
+    let first = engine.submit(Request::Simple { sql: "first" }, Delivery::Events, None).unwrap();
+    let count = engine.send_pending().len();
+    engine.sent(count);
+    let second = engine.submit(Request::Simple { sql: "second" }, Delivery::Events, None).unwrap();
+    let third = engine.submit(Request::Simple { sql: "third" }, Delivery::Events, None).unwrap();
+    engine.discard(second);
+    assert_eq!(engine.in_flight(), 2);
+    assert_eq!(engine.send_pending(), b"Q\0\0\0\x0athird\0", "the second leaves no byte behind");
+    engine.discard(first);
+    assert_eq!(engine.in_flight(), 2, "what was sent is drained");
+    feed(&mut engine, &frames::command_complete("FIRST"));
+    feed(&mut engine, &frames::ready_for_query(b'I'));
+    assert!(events(&mut engine).unwrap().is_empty());
+    let count = engine.send_pending().len();
+    engine.sent(count);
+    feed(&mut engine, &frames::command_complete("THIRD"));
+    feed(&mut engine, &frames::ready_for_query(b'I'));
+    let told = events(&mut engine).unwrap();
+    assert_eq!(told.len(), 2);
+    assert!(told[0].contains("THIRD") && told[1] == format!("Complete {{ ticket: {third:?} }}"));
+}
+
+#[test]
+fn the_engine_reads_no_clock() {
+    let now = Instant::now();
+    let far = Deadline::after(now, "io_timeout", Duration::from_secs(3600)).unwrap();
+    let mut engine = engine();
+    let ticket = engine.submit(Request::Sync, Delivery::Collect, Some(far)).unwrap();
+    let count = engine.send_pending().len();
+    engine.sent(count);
+    assert_eq!(engine.deadline(), Some(far.at));
+    engine.handle_timeout(now);
+    assert!(events(&mut engine).unwrap().is_empty());
+    // An hour later, if the caller says so.
+    engine.handle_timeout(far.at);
+    let error = engine.take(ticket).unwrap_err();
+    assert!(error.to_string().contains("io_timeout = 3600 s"), "{error}");
+    feed(&mut engine, &frames::ready_for_query(b'I'));
+    assert_eq!(events(&mut engine).unwrap().len(), 1, "the failure alone; the late answer is drained");
+    assert_eq!((engine.in_flight(), engine.deadline()), (0, None));
+}

@@ -9,8 +9,7 @@
 //! | macOS, iOS | `getentropy` |
 //! | any other | `/dev/urandom` |
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 
 /// Fills `buffer` with random bytes fit for cryptography.
 ///
@@ -93,7 +92,9 @@ mod system {
 /// Fills `buffer` from the kernel's random device.
 #[cfg(not(any(target_os = "macos", target_os = "ios")))]
 fn fill_from_device(buffer: &mut [u8]) -> io::Result<()> {
-    let mut device = File::open("/dev/urandom")?;
+    use io::Read as _;
+
+    let mut device = std::fs::File::open("/dev/urandom")?;
     fill(buffer, |rest| device.read(rest))
 }
 

@@ -71,7 +71,12 @@ impl RecvBuffer {
         }
     }
 
-    /// Whether so much is unread that reading more should wait.
+    /// Whether the next message is here to the end, so that it can be consumed without reading more.
+    pub(super) fn has_whole_message(&self) -> bool {
+        !matches!(self.front(usize::MAX), Ok(Front::Incomplete { .. }))
+    }
+
+    /// Whether much is unread, so that reading more should wait if some of it can be consumed.
     pub(super) fn is_full(&self) -> bool {
         self.end - self.start >= KEEP
     }

@@ -200,10 +200,8 @@ impl Engine {
     /// taken.
     pub fn interest(&self) -> Interest {
         let alive = self.broken.is_none();
-        Interest {
-            read: alive && !self.recv.is_full(),
-            write: alive && !self.send_pending().is_empty(),
-        }
+        let full = self.recv.is_full() && self.recv.has_whole_message();
+        Interest { read: alive && !full, write: alive && !self.send_pending().is_empty() }
     }
 
     /// The next event that the received bytes mean, `None` when more bytes are needed first.

@@ -14,10 +14,7 @@ pub(super) fn sent(value: &dyn ToSql) -> (Oid, Encoded, Vec<u8>) {
 /// Why `value` does not go out.
 pub(super) fn refused(value: &dyn ToSql) -> String {
     let mut bytes = Vec::new();
-    value
-        .encode(TypeMap::builtin(), &mut Out::new(&mut bytes))
-        .unwrap_err()
-        .to_string()
+    value.encode(TypeMap::builtin(), &mut Out::new(&mut bytes)).unwrap_err().to_string()
 }
 
 /// A cell in binary format read as a `T`.

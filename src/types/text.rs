@@ -36,11 +36,7 @@ impl ToSql for str {
 /// Refuses a string that PostgreSQL cannot hold.
 #[inline]
 pub(super) fn refuse_nul(text: &str) -> PgResult<()> {
-    if text.as_bytes().contains(&0) {
-        Err(holds_nul(text))
-    } else {
-        Ok(())
-    }
+    if text.as_bytes().contains(&0) { Err(holds_nul(text)) } else { Ok(()) }
 }
 
 #[cold]
@@ -363,10 +359,7 @@ mod tests {
     #[test]
     fn h30_a_nul_byte_in_a_string_is_refused_by_its_place() {
         let error = refused(&"ab\0c");
-        assert!(
-            error.contains("NUL") && error.contains("offset 2"),
-            "{error}"
-        );
+        assert!(error.contains("NUL") && error.contains("offset 2"), "{error}");
         assert!(refused(&"\0".to_owned()).contains("NUL"));
         assert!(refused(&["a", "\0"]).contains("NUL"));
         assert!(refused(&PgValue::Text("\0".into())).contains("NUL"));
@@ -391,15 +384,10 @@ mod tests {
             assert_eq!(binary::<String>(oid, "añ😀".as_bytes()).unwrap(), "añ😀");
             assert_eq!(binary::<&str>(oid, b"").unwrap(), "");
             assert_eq!(text::<Box<str>>(oid, "x").unwrap(), "x".into());
-            let error = binary::<String>(oid, &[b'a', 0xFF])
-                .unwrap_err()
-                .to_string();
+            let error = binary::<String>(oid, &[b'a', 0xFF]).unwrap_err().to_string();
             assert!(error.contains("UTF-8"), "{error}");
         }
-        assert!(matches!(
-            binary::<Cow<'_, str>>(Oid::TEXT, b"x").unwrap(),
-            Cow::Borrowed("x")
-        ));
+        assert!(matches!(binary::<Cow<'_, str>>(Oid::TEXT, b"x").unwrap(), Cow::Borrowed("x")));
     }
 
     #[test]
@@ -407,36 +395,18 @@ mod tests {
         assert_eq!(text::<String>(Oid::INT4, "7").unwrap(), "7");
         assert_eq!(text::<&str>(Oid::BYTEA, "\\x00").unwrap(), "\\x00");
         assert_eq!(text::<&str>(Oid::JSONB, "{}").unwrap(), "{}");
-        assert_eq!(
-            text::<&str>(Oid::new(99_999), "a label").unwrap(),
-            "a label"
-        );
+        assert_eq!(text::<&str>(Oid::new(99_999), "a label").unwrap(), "a label");
     }
 
     #[test]
     fn h8_no_string_is_made_of_the_binary_form_of_another_type() {
-        for oid in [
-            Oid::INT4,
-            Oid::BYTEA,
-            Oid::UUID,
-            Oid::INT4RANGE,
-            Oid::RECORD,
-            Oid::MONEY,
-        ] {
+        for oid in [Oid::INT4, Oid::BYTEA, Oid::UUID, Oid::INT4RANGE, Oid::RECORD, Oid::MONEY] {
             let error = binary::<String>(oid, b"abcd").unwrap_err().to_string();
-            assert!(
-                error.contains(oid.name().unwrap()) && error.contains("String"),
-                "{error}"
-            );
+            assert!(error.contains(oid.name().unwrap()) && error.contains("String"), "{error}");
         }
         for oid in [16_385, 0x8000_0001, u32::MAX] {
-            let error = binary::<String>(Oid::new(oid), b"abcd")
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.contains("load_types") && error.contains(&oid.to_string()),
-                "{error}"
-            );
+            let error = binary::<String>(Oid::new(oid), b"abcd").unwrap_err().to_string();
+            assert!(error.contains("load_types") && error.contains(&oid.to_string()), "{error}");
         }
     }
 
@@ -450,12 +420,7 @@ mod tests {
         // As PostgreSQL 15 prints it.
         let raw = Cell::new(Oid::CHAR, Format::Text, &[0xFF]);
         assert_eq!(String::from_sql(raw).unwrap(), "\\377");
-        assert!(
-            <&str>::from_sql(raw)
-                .unwrap_err()
-                .to_string()
-                .contains("String")
-        );
+        assert!(<&str>::from_sql(raw).unwrap_err().to_string().contains("String"));
         for wrong in [&[][..], b"ab"] {
             assert!(binary::<String>(Oid::CHAR, wrong).is_err());
         }
@@ -463,14 +428,9 @@ mod tests {
 
     #[test]
     fn s2_22_jsonb_is_read_behind_its_version() {
-        assert_eq!(
-            binary::<String>(Oid::JSONB, b"\x01{\"a\": 1}").unwrap(),
-            "{\"a\": 1}"
-        );
+        assert_eq!(binary::<String>(Oid::JSONB, b"\x01{\"a\": 1}").unwrap(), "{\"a\": 1}");
         assert_eq!(binary::<&str>(Oid::JSONB, b"\x01").unwrap(), "");
-        let error = binary::<String>(Oid::JSONB, b"\x02{}")
-            .unwrap_err()
-            .to_string();
+        let error = binary::<String>(Oid::JSONB, b"\x02{}").unwrap_err().to_string();
         assert!(error.contains("version: 2"), "{error}");
         assert!(binary::<String>(Oid::JSONB, b"").is_err());
         assert!(binary::<String>(Oid::JSONB, b"\x01\xFF").is_err());
@@ -501,16 +461,10 @@ mod tests {
             ("\\\\x00", b"\\x00"),
             ("\\000\\377\\\\'", b"\0\xFF\\'"),
         ] {
-            assert_eq!(
-                text::<Vec<u8>>(Oid::BYTEA, printed).unwrap(),
-                bytes,
-                "{printed}"
-            );
+            assert_eq!(text::<Vec<u8>>(Oid::BYTEA, printed).unwrap(), bytes, "{printed}");
             assert_eq!(text::<Cow<'_, [u8]>>(Oid::BYTEA, printed).unwrap(), bytes);
         }
-        for no_bytea in [
-            "\\x0", "\\x0g", "\\x0 0", "\\", "\\1", "\\18", "\\400", "\\12a", "\\n",
-        ] {
+        for no_bytea in ["\\x0", "\\x0g", "\\x0 0", "\\", "\\1", "\\18", "\\400", "\\12a", "\\n"] {
             assert!(text::<Vec<u8>>(Oid::BYTEA, no_bytea).is_err(), "{no_bytea}");
         }
         assert!(binary::<Vec<u8>>(Oid::TEXT, b"a").is_err());

@@ -124,16 +124,10 @@ mod tests {
 
     #[test]
     fn s2_33_typed_sends_its_own_type_as_it_is() {
-        assert_eq!(
-            sent(&Typed(7, Oid::INT4)),
-            (Oid::INT4, Encoded::Binary, vec![0, 0, 0, 7])
-        );
+        assert_eq!(sent(&Typed(7, Oid::INT4)), (Oid::INT4, Encoded::Binary, vec![0, 0, 0, 7]));
         let bytes = Typed([1_u8, 2].as_slice(), Oid::BYTEA);
         assert_eq!(sent(&bytes), (Oid::BYTEA, Encoded::Binary, vec![1, 2]));
-        assert_eq!(
-            sent(&Typed("{}", Oid::JSONB)),
-            (Oid::JSONB, Encoded::Text, b"{}".to_vec())
-        );
+        assert_eq!(sent(&Typed("{}", Oid::JSONB)), (Oid::JSONB, Encoded::Text, b"{}".to_vec()));
     }
 
     #[test]
@@ -145,17 +139,11 @@ mod tests {
             (&Typed(vec![0_u8, 255], Oid::TEXT), "\\x00ff"),
             (&Typed(["a b", "c"], Oid::NAME_ARRAY), "{\"a b\",c}"),
             (&Typed(PgValue::Date(0), Oid::TIMESTAMPTZ), "2000-01-01"),
-            (
-                &Typed(PgValue::Point { x: 1.0, y: 2.0 }, Oid::TEXT),
-                "(1,2)",
-            ),
+            (&Typed(PgValue::Point { x: 1.0, y: 2.0 }, Oid::TEXT), "(1,2)"),
         ] {
             let (declared, encoded, bytes) = sent(value);
             assert_ne!(declared, Oid::UNSPECIFIED);
-            assert_eq!(
-                (encoded, bytes),
-                (Encoded::Text, printed.as_bytes().to_vec())
-            );
+            assert_eq!((encoded, bytes), (Encoded::Text, printed.as_bytes().to_vec()));
         }
         assert_eq!(Typed(7, Oid::TEXT).to_sql(), PgValue::Int4(7));
         assert_eq!(Typed(7, Oid::TEXT).rust_type(), "i32");
@@ -180,32 +168,17 @@ mod tests {
 
     #[test]
     fn s2_35_null_stays_null() {
-        assert_eq!(
-            sent(&Typed(None::<i32>, Oid::INT8)),
-            (Oid::INT8, Encoded::Null, vec![])
-        );
-        assert_eq!(
-            sent(&Untyped(None::<i32>)),
-            (Oid::UNSPECIFIED, Encoded::Null, vec![])
-        );
-        assert_eq!(
-            sent(&Untyped(None::<&str>)),
-            (Oid::UNSPECIFIED, Encoded::Null, vec![])
-        );
-        assert_eq!(
-            sent(&None::<Untyped<i32>>),
-            (Oid::UNSPECIFIED, Encoded::Null, vec![])
-        );
+        assert_eq!(sent(&Typed(None::<i32>, Oid::INT8)), (Oid::INT8, Encoded::Null, vec![]));
+        assert_eq!(sent(&Untyped(None::<i32>)), (Oid::UNSPECIFIED, Encoded::Null, vec![]));
+        assert_eq!(sent(&Untyped(None::<&str>)), (Oid::UNSPECIFIED, Encoded::Null, vec![]));
+        assert_eq!(sent(&None::<Untyped<i32>>), (Oid::UNSPECIFIED, Encoded::Null, vec![]));
     }
 
     #[test]
     fn h30_what_has_no_text_is_refused() {
         assert!(refused(&Untyped("\0")).contains("NUL"));
         assert!(refused(&Typed(vec!["\0"], Oid::NAME_ARRAY)).contains("NUL"));
-        let unknown = PgValue::Unknown {
-            oid: Oid::MONEY,
-            bytes: vec![0; 8],
-        };
+        let unknown = PgValue::Unknown { oid: Oid::MONEY, bytes: vec![0; 8] };
         assert!(refused(&Typed(unknown.clone(), Oid::NUMERIC)).contains("binary"));
         assert_eq!(sent(&Typed(unknown, Oid::MONEY)).2, [0; 8]);
     }

@@ -144,9 +144,7 @@ impl Count {
         let value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
         let left = deadline.saturating_duration_since(Instant::now());
         // Whether enough came, the caller sees from the count.
-        let _enough = self
-            .changed
-            .wait_timeout_while(value, left, |value| *value < least);
+        let _enough = self.changed.wait_timeout_while(value, left, |value| *value < least);
     }
 }
 
@@ -197,18 +195,10 @@ impl<T: Send + 'static> Acceptor<T> {
             accepted: Arc::clone(&accepted),
             live: live.clone(),
         };
-        let thread = thread::Builder::new()
-            .name(format!("accept {port}"))
-            .spawn(move || accepting.run())?;
+        let thread =
+            thread::Builder::new().name(format!("accept {port}")).spawn(move || accepting.run())?;
         let address = Address { port, directory };
-        Ok(Self {
-            address,
-            stop: Some(stop),
-            thread: Some(thread),
-            accepted,
-            ends,
-            live,
-        })
+        Ok(Self { address, stop: Some(stop), thread: Some(thread), accepted, ends, live })
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -229,10 +219,7 @@ impl<T: Send + 'static> Acceptor<T> {
         let mut ends: Vec<End<T>> = Vec::new();
         if let Err(error) = self.stop_accepting() {
             let index = self.accepted();
-            ends.push(End {
-                index,
-                result: Err(format!("cannot accept: {error}")),
-            });
+            ends.push(End { index, result: Err(format!("cannot accept: {error}")) });
         }
         let accepted = self.accepted();
         let mut done = vec![false; accepted];
@@ -267,9 +254,7 @@ impl<T> Acceptor<T> {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the accepting thread panicked")))
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the accepting thread panicked")))
     }
 }
 
@@ -302,11 +287,8 @@ where
 {
     fn run(&self) -> io::Result<()> {
         loop {
-            let descriptors = [
-                self.tcp.as_raw_fd(),
-                self.unix.as_raw_fd(),
-                self.stopped.as_raw_fd(),
-            ];
+            let descriptors =
+                [self.tcp.as_raw_fd(), self.unix.as_raw_fd(), self.stopped.as_raw_fd()];
             wait_readable(descriptors)?;
             // Asked before accepting: a connection made before the stop is in the backlog by now.
             let stop = self.stop_asked();
@@ -355,19 +337,14 @@ where
         let stream = Arc::new(stream);
         self.live.add(&stream);
         let index = self.accepted.next();
-        let (session, sender, live) = (
-            Arc::clone(&self.session),
-            self.sender.clone(),
-            self.live.clone(),
-        );
-        thread::Builder::new()
-            .name(format!("session {index}"))
-            .spawn(move || {
-                let result = catch_unwind(AssertUnwindSafe(|| session(index, stream, &live)))
-                    .unwrap_or_else(|panic| Err(panic_text(panic.as_ref())));
-                // Nobody listens any more when the owner gave up waiting.
-                let _nobody = sender.send(End { index, result });
-            })?;
+        let (session, sender, live) =
+            (Arc::clone(&self.session), self.sender.clone(), self.live.clone());
+        thread::Builder::new().name(format!("session {index}")).spawn(move || {
+            let result = catch_unwind(AssertUnwindSafe(|| session(index, stream, &live)))
+                .unwrap_or_else(|panic| Err(panic_text(panic.as_ref())));
+            // Nobody listens any more when the owner gave up waiting.
+            let _nobody = sender.send(End { index, result });
+        })?;
         Ok(())
     }
 }
@@ -376,10 +353,7 @@ where
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!(
-        "panicked: {}",
-        text.unwrap_or("with something that is no text")
-    )
+    format!("panicked: {}", text.unwrap_or("with something that is no text"))
 }
 
 #[cfg(test)]
@@ -391,18 +365,22 @@ mod tests {
     fn connections_made_before_the_end_all_get_their_session() {
         let mut acceptor = Acceptor::start(|index, _, _| Ok(index)).unwrap();
         let port = acceptor.address().port();
-        let socket = acceptor
-            .address()
-            .socket_dir()
-            .join(format!(".s.PGSQL.{port}"));
-        let tcp: Vec<_> = (0..20)
-            .map(|_| TcpStream::connect(("127.0.0.1", port)))
-            .collect();
+        let socket = acceptor.address().socket_dir().join(format!(".s.PGSQL.{port}"));
+        let tcp: Vec<_> = (0..20).map(|_| TcpStream::connect(("127.0.0.1", port))).collect();
         let unix: Vec<_> = (0..20).map(|_| UnixStream::connect(&socket)).collect();
         assert!(tcp.iter().all(Result::is_ok) && unix.iter().all(Result::is_ok));
         let ends = acceptor.finish(0, LIMIT);
         let indices: Vec<_> = ends.into_iter().map(|end| end.result.unwrap()).collect();
         assert_eq!(indices, (0..40).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_end_waits_for_expected_connections() {
+        let mut acceptor = Acceptor::start(|index, _, _| Ok(index)).unwrap();
+        let port = acceptor.address().port();
+        let client = thread::spawn(move || TcpStream::connect(("127.0.0.1", port)));
+        assert_eq!(acceptor.finish(1, LIMIT).len(), 1);
+        assert!(client.join().unwrap().is_ok());
     }
 
     #[test]
@@ -433,14 +411,9 @@ mod tests {
         let directory = tempfile::Builder::new().prefix("50%-").tempdir().unwrap();
         let path = directory.path().display().to_string();
         let address = Address { port: 7, directory };
-        assert_eq!(
-            address.url("me:pw", "db?a=b"),
-            "postgres://me:pw@127.0.0.1:7/db?a=b"
-        );
+        assert_eq!(address.url("me:pw", "db?a=b"), "postgres://me:pw@127.0.0.1:7/db?a=b");
         let url = address.socket_url("me", "db");
-        let host = url
-            .strip_prefix("postgres://me@")
-            .and_then(|url| url.strip_suffix(":7/db"));
+        let host = url.strip_prefix("postgres://me@").and_then(|url| url.strip_suffix(":7/db"));
         assert_eq!(host.unwrap().replace("%2F", "/").replace("%25", "%"), path);
         assert!(url.contains("50%25-"), "{url}");
     }

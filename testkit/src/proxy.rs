@@ -105,9 +105,7 @@ fn record(client: &Stream, server: &Stream, secrets: Secrets) -> Transcript {
     let tape = Mutex::new(Tape::new(secrets));
     // Written down before it is passed on: an answer can never stand before its question.
     let pass = |direction, bytes: &[u8], mut to: &Stream| -> Passed {
-        tape.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .feed(direction, bytes);
+        tape.lock().unwrap_or_else(PoisonError::into_inner).feed(direction, bytes);
         to.write_all(bytes).map(ControlFlow::Continue)
     };
     let began = refuse_encryption(client, &tape)
@@ -120,9 +118,7 @@ fn record(client: &Stream, server: &Stream, secrets: Secrets) -> Transcript {
             |bytes| pass(Direction::Backend, bytes, client),
         );
     }
-    tape.into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-        .finish()
+    tape.into_inner().unwrap_or_else(PoisonError::into_inner).finish()
 }
 
 /// Answers requests for encryption with `N`; gives what the client has sent after them.
@@ -133,10 +129,7 @@ fn refuse_encryption(mut client: &Stream, tape: &Mutex<Tape>) -> io::Result<Vec<
         match received.take_first_packet() {
             Ok(Some(packet)) => {
                 let first = FirstPacket::decode(&packet);
-                if !matches!(
-                    first,
-                    Ok(FirstPacket::SslRequest | FirstPacket::GssEncRequest)
-                ) {
+                if !matches!(first, Ok(FirstPacket::SslRequest | FirstPacket::GssEncRequest)) {
                     return Ok([packet, received.take_rest()].concat());
                 }
                 let mut tape = tape.lock().unwrap_or_else(PoisonError::into_inner);

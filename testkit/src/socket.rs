@@ -128,15 +128,9 @@ impl Write for &Stream {
 }
 
 /// SO_LINGER with a time of zero; std's `TcpStream::set_linger` is not stable.
-#[allow(
-    unsafe_code,
-    reason = "setsockopt(SO_LINGER) has no stable std counterpart"
-)]
+#[allow(unsafe_code, reason = "setsockopt(SO_LINGER) has no stable std counterpart")]
 fn linger_zero(stream: &TcpStream) -> io::Result<()> {
-    let linger = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let size = libc::socklen_t::try_from(size_of::<libc::linger>()).expect("a small struct");
     // SAFETY: the descriptor is open, it is borrowed from `stream`; the pointer and the size
     // describe `linger`, which lives to the end of the call and is only read.
@@ -149,21 +143,13 @@ fn linger_zero(stream: &TcpStream) -> io::Result<()> {
             size,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Waits until at least one descriptor can be read (or accepted from, or has hung up).
 #[allow(unsafe_code, reason = "std has no poll(2)")]
 pub(crate) fn wait_readable<const N: usize>(descriptors: [RawFd; N]) -> io::Result<()> {
-    let mut polled = descriptors.map(|fd| libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    });
+    let mut polled = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     let count = libc::nfds_t::try_from(polled.len()).expect("a handful of descriptors");
     loop {
         // SAFETY: `polled` is an array of `count` pollfd, borrowed mutably for the call.
@@ -191,10 +177,7 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
 
 /// Whether a read or write ran into the limit set for it.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// Reads what is there, waiting for at least one byte; 0 when the peer has ended or is gone.
@@ -233,9 +216,6 @@ mod tests {
     #[test]
     fn a_target_names_the_servers_own_socket() {
         let target = Target::socket("/run/postgresql", 5432);
-        assert_eq!(
-            target,
-            Target::Unix(PathBuf::from("/run/postgresql/.s.PGSQL.5432"))
-        );
+        assert_eq!(target, Target::Unix(PathBuf::from("/run/postgresql/.s.PGSQL.5432")));
     }
 }

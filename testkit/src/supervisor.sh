@@ -66,11 +66,13 @@ if [ -e shared ]; then
     cat <&3 >/dev/null
 fi
 
-if [ -e pid ]; then
-    # A stopped process would not see its end.
+# Again and again, because the server inherits from a shell in the background that it ignores QUIT
+# until it has installed a handler of its own. A stopped one has to be woken up for its end.
+while [ -e pid ]; do
     kill -s QUIT "$(cat pid)"
     kill -s CONT "$(cat pid)"
-fi
+    sleep 0.02
+done
 wait
 
 # Processes of a server that was killed may still be writing.

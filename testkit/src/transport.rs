@@ -173,11 +173,7 @@ impl Policy {
             !matches!(cut, Cut::Every(0) | Cut::Random { most: 0, .. }),
             "{cut:?}: a piece has at least one byte"
         );
-        Self {
-            cut,
-            pause: Duration::ZERO,
-            stop: None,
-        }
+        Self { cut, pause: Duration::ZERO, stop: None }
     }
 
     /// One byte at a time.
@@ -195,10 +191,7 @@ impl Policy {
     /// says.
     #[must_use]
     pub fn stop_after(self, bytes_from_server: u64, ending: Ending) -> Self {
-        Self {
-            stop: Some((bytes_from_server, ending)),
-            ..self
-        }
+        Self { stop: Some((bytes_from_server, ending)), ..self }
     }
 }
 
@@ -248,10 +241,7 @@ impl Relay {
             Ok(())
         };
         let acceptor = Acceptor::start(session).expect("a loopback port and a unix socket");
-        Self {
-            acceptor,
-            from_server,
-        }
+        Self { acceptor, from_server }
     }
 
     address_methods!();
@@ -330,12 +320,7 @@ impl<'a> Chopper<'a> {
             Cut::Random { seed, .. } => seed,
             Cut::Whole | Cut::Every(_) => 0,
         };
-        Self {
-            to,
-            cut: policy.cut,
-            random: Random(seed),
-            pause: policy.pause,
-        }
+        Self { to, cut: policy.cut, random: Random(seed), pause: policy.pause }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -373,19 +358,10 @@ mod tests {
             assert_eq!(pieces.concat(), bytes);
             assert!(pieces.iter().all(|piece| !piece.is_empty()));
         }
-        let different: HashSet<Vec<usize>> = ways
-            .iter()
-            .map(|pieces| pieces.iter().map(|piece| piece.len()).collect())
-            .collect();
-        assert!(
-            different.len() > 190,
-            "only {} different ways",
-            different.len()
-        );
-        assert!(
-            ways.iter().any(|pieces| pieces.len() == 2),
-            "some cuts are coarse"
-        );
+        let different: HashSet<Vec<usize>> =
+            ways.iter().map(|pieces| pieces.iter().map(|piece| piece.len()).collect()).collect();
+        assert!(different.len() > 190, "only {} different ways", different.len());
+        assert!(ways.iter().any(|pieces| pieces.len() == 2), "some cuts are coarse");
     }
 
     #[test]
@@ -410,20 +386,11 @@ mod tests {
         let different: HashSet<_> = all.iter().map(|flip| flip.bytes.clone()).collect();
         assert_eq!(different.len(), all.len(), "none comes twice");
         for flip in &all {
-            let differing: Vec<_> = (0..3)
-                .filter(|i| flip.bytes[*i] != b"\0\xffA"[*i])
-                .collect();
+            let differing: Vec<_> = (0..3).filter(|i| flip.bytes[*i] != b"\0\xffA"[*i]).collect();
             assert_eq!(differing, [flip.at]);
         }
-        let values = |at| {
-            all.iter()
-                .filter(move |flip| flip.at == at)
-                .map(move |f| f.bytes[at])
-        };
-        assert_eq!(
-            values(0).collect::<Vec<_>>(),
-            [1, 2, 4, 8, 16, 32, 64, 0x7f, 128, 255]
-        );
+        let values = |at| all.iter().filter(move |flip| flip.at == at).map(move |f| f.bytes[at]);
+        assert_eq!(values(0).collect::<Vec<_>>(), [1, 2, 4, 8, 16, 32, 64, 0x7f, 128, 255]);
         assert_eq!(values(2).count(), 13);
     }
 }

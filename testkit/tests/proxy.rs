@@ -17,11 +17,7 @@ const STARTUP: &[u8] = b"\0\0\0\x11\0\x03\0\0user\0me\0\0";
 fn fake() -> FakeServer {
     FakeServer::start(|conn| {
         conn.login()?;
-        assert_eq!(
-            conn.encryption_requests(),
-            0,
-            "the recorder answers for itself"
-        );
+        assert_eq!(conn.encryption_requests(), 0, "the recorder answers for itself");
         conn.expect_query("SELECT 1")?;
         conn.answer_query(&Answer::rows(&[Column::int4("n")]).row(&[Some(b"1")]))?;
         conn.expect_eof()
@@ -50,9 +46,7 @@ fn a_session_is_recorded_to_the_byte() {
     server.join();
 
     let transcripts = recorder.finish();
-    let [transcript] = transcripts.as_slice() else {
-        panic!("one connection, one transcript")
-    };
+    let [transcript] = transcripts.as_slice() else { panic!("one connection, one transcript") };
     assert!(transcript.is_exact());
     assert_eq!(transcript.bytes(Direction::Frontend), said);
     assert_eq!(transcript.bytes(Direction::Backend), heard);
@@ -60,11 +54,7 @@ fn a_session_is_recorded_to_the_byte() {
         transcript.names(Direction::Frontend),
         ["SSLRequest", "StartupMessage", "Query", "Terminate"]
     );
-    let order: Vec<_> = transcript
-        .entries()
-        .iter()
-        .map(|entry| entry.name())
-        .collect();
+    let order: Vec<_> = transcript.entries().iter().map(|entry| entry.name()).collect();
     let place = |name| order.iter().position(|found| *found == name).unwrap();
     assert!(place("SSLRequest") < place("EncryptionAnswer"));
     assert!(place("StartupMessage") < place("AuthenticationOk"));
@@ -87,11 +77,7 @@ fn each_connection_has_its_transcript_through_unix_sockets_too() {
     }
     assert_eq!(recorder.connections(), 2);
     server.join();
-    let texts: Vec<_> = recorder
-        .finish()
-        .iter()
-        .map(Transcript::to_string)
-        .collect();
+    let texts: Vec<_> = recorder.finish().iter().map(Transcript::to_string).collect();
     assert_eq!(texts.len(), 2);
     assert!(texts[0].contains("user\\0first\\0") && texts[1].contains("user\\0second\\0"));
 }
@@ -118,10 +104,7 @@ fn h37_passwords_stay_out_of_a_masked_recording() {
     assert!(!transcript.is_exact());
     let text = transcript.to_string();
     assert!(!text.contains("hunter2"), "{text}");
-    assert!(
-        text.contains("F p PasswordMessage 9 \"****\\0\" masked\n"),
-        "{text}"
-    );
+    assert!(text.contains("F p PasswordMessage 9 \"****\\0\" masked\n"), "{text}");
 }
 
 #[test]
@@ -139,10 +122,7 @@ fn what_is_no_protocol_is_passed_on_and_kept_as_it_is() {
     assert_eq!(heard, b"\0\0\0\0\0 no message");
     server.join();
     let transcript = recorder.finish().remove(0);
-    assert_eq!(
-        transcript.bytes(Direction::Frontend),
-        b"GET / HTTP/1.0\r\n\r\n"
-    );
+    assert_eq!(transcript.bytes(Direction::Frontend), b"GET / HTTP/1.0\r\n\r\n");
     assert_eq!(transcript.bytes(Direction::Backend), heard);
     assert_eq!(transcript.to_string().parse(), Ok(transcript));
 }
@@ -153,10 +133,7 @@ fn a_server_that_is_not_there_is_a_failure_with_its_name() {
     drop(TcpStream::connect(("127.0.0.1", recorder.port())).unwrap());
     let panic = catch_unwind(AssertUnwindSafe(|| recorder.finish())).unwrap_err();
     let text = panic.downcast::<String>().unwrap();
-    assert!(
-        text.contains("connection 1: cannot connect to Unix(\"/nonexistent/"),
-        "{text}"
-    );
+    assert!(text.contains("connection 1: cannot connect to Unix(\"/nonexistent/"), "{text}");
 }
 
 #[test]
@@ -165,33 +142,18 @@ fn a_real_servers_session_is_recorded_and_reads_back() {
     let recorder = Recorder::start(Target::port(cluster.port()), Secrets::Mask);
     let target = Target::port(recorder.port());
     let mut client = RawClient::connect(&target, "postgres", "postgres", None).unwrap();
-    assert_eq!(
-        client.value("SELECT 40 + 2 AS answer").unwrap().as_deref(),
-        Some("42")
-    );
+    assert_eq!(client.value("SELECT 40 + 2 AS answer").unwrap().as_deref(), Some("42"));
     let error = client.simple("SELECT 1/0").unwrap_err();
     assert_eq!(error.code(), Some("22012"));
     drop(client);
 
     let transcript = recorder.finish().remove(0);
     let backend = transcript.names(Direction::Backend);
-    assert!(
-        backend.starts_with(&["AuthenticationOk", "ParameterStatus"]),
-        "{backend:?}"
-    );
-    assert!(
-        !backend.contains(&"Unknown") && !backend.contains(&"Fragment"),
-        "{backend:?}"
-    );
+    assert!(backend.starts_with(&["AuthenticationOk", "ParameterStatus"]), "{backend:?}");
+    assert!(!backend.contains(&"Unknown") && !backend.contains(&"Fragment"), "{backend:?}");
     let text = transcript.to_string();
-    assert!(
-        text.contains("F Q Query 28 \"SELECT 40 + 2 AS answer\\0\"\n"),
-        "{text}"
-    );
-    assert!(
-        text.contains("B D DataRow 12 \"\\0\\x01\\0\\0\\0\\x0242\"\n"),
-        "{text}"
-    );
+    assert!(text.contains("F Q Query 28 \"SELECT 40 + 2 AS answer\\0\"\n"), "{text}");
+    assert!(text.contains("B D DataRow 12 \"\\0\\x01\\0\\0\\0\\x0242\"\n"), "{text}");
     assert!(text.contains("division by zero"), "{text}");
     assert_eq!(text.parse(), Ok(transcript));
 }

@@ -46,23 +46,12 @@ impl Client {
     /// Connects and sends the first message; the mechanisms have been offered.
     fn begin(server: &FakeServer) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
-        let mut client = Self {
-            stream,
-            received: FrameBuffer::new(),
-        };
+        let mut client = Self { stream, received: FrameBuffer::new() };
         client.stream.write_all(STARTUP).unwrap();
         let offer = client.receive().unwrap();
-        assert_eq!(
-            offer.to_bytes(),
-            frames::authentication_sasl(&["SCRAM-SHA-256"])
-        );
+        assert_eq!(offer.to_bytes(), frames::authentication_sasl(&["SCRAM-SHA-256"]));
         let length = u8::try_from(CLIENT_FIRST.len()).unwrap();
-        let initial = [
-            b"SCRAM-SHA-256\0\0\0\0",
-            &[length][..],
-            CLIENT_FIRST.as_bytes(),
-        ]
-        .concat();
+        let initial = [b"SCRAM-SHA-256\0\0\0\0", &[length][..], CLIENT_FIRST.as_bytes()].concat();
         client.send(&initial);
         client
     }
@@ -95,9 +84,7 @@ impl Client {
 fn the_right_password_is_accepted() {
     let server = play(server("pencil"), Verdict::Accepted);
     let mut client = Client::begin(&server);
-    client.expect(&frames::authentication_sasl_continue(
-        SERVER_FIRST.as_bytes(),
-    ));
+    client.expect(&frames::authentication_sasl_continue(SERVER_FIRST.as_bytes()));
     client.send(CLIENT_FINAL.as_bytes());
     client.expect(&frames::authentication_sasl_final(SERVER_FINAL.as_bytes()));
     client.expect(&frames::authentication_ok());
@@ -110,16 +97,11 @@ fn the_right_password_is_accepted() {
 fn a_wrong_password_is_refused_as_by_a_real_server() {
     let server = play(server("pen"), Verdict::Refused);
     let mut client = Client::begin(&server);
-    client.expect(&frames::authentication_sasl_continue(
-        SERVER_FIRST.as_bytes(),
-    ));
+    client.expect(&frames::authentication_sasl_continue(SERVER_FIRST.as_bytes()));
     client.send(CLIENT_FINAL.as_bytes());
     let error = client.receive().unwrap();
     assert_eq!(error.tag, b'E');
-    assert!(
-        error.body.starts_with(b"SFATAL\0VFATAL\0C28P01\0Mpassword"),
-        "{error:?}"
-    );
+    assert!(error.body.starts_with(b"SFATAL\0VFATAL\0C28P01\0Mpassword"), "{error:?}");
     assert_eq!(client.receive(), None);
     server.join();
 }
@@ -132,17 +114,12 @@ fn h31_flaws_after_the_proof_come_with_authentication_ok() {
         (Flaw::Missing('v'), Some("")),
         (Flaw::ShortSignature(0), Some("v=")),
         (Flaw::GarbageSignature, Some("v=*not base64*")),
-        (
-            Flaw::WrongSignature,
-            Some("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G8="),
-        ),
+        (Flaw::WrongSignature, Some("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G8=")),
     ];
     for (flaw, server_final) in cases {
         let server = play(server("pencil").flaw(flaw), Verdict::Flawed);
         let mut client = Client::begin(&server);
-        client.expect(&frames::authentication_sasl_continue(
-            SERVER_FIRST.as_bytes(),
-        ));
+        client.expect(&frames::authentication_sasl_continue(SERVER_FIRST.as_bytes()));
         client.send(CLIENT_FINAL.as_bytes());
         if let Some(server_final) = server_final {
             client.expect(&frames::authentication_sasl_final(server_final.as_bytes()));
@@ -167,14 +144,9 @@ fn h32_a_client_that_answers_a_flawed_server_first_fails_the_script() {
     let server = play(server("pencil").flaw(Flaw::NonceReplaced), Verdict::Flawed);
     let mut client = Client::begin(&server);
     let server_first = "r=%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
-    client.expect(&frames::authentication_sasl_continue(
-        server_first.as_bytes(),
-    ));
+    client.expect(&frames::authentication_sasl_continue(server_first.as_bytes()));
     client.send(CLIENT_FINAL.as_bytes());
-    let text = server
-        .try_join(Duration::from_secs(20))
-        .unwrap_err()
-        .to_string();
+    let text = server.try_join(Duration::from_secs(20)).unwrap_err().to_string();
     let expected = "expected the end of the connection, the client sent PasswordMessage ('p')";
     assert!(text.contains(expected), "{text}");
 }

@@ -80,18 +80,22 @@ fn a_reset_comes_after_exactly_the_bytes() {
 }
 
 #[test]
+fn to_stop_after_no_byte_takes_no_word_from_the_server() {
+    let server = FakeServer::start(|conn| conn.expect_eof());
+    let policy = Policy::default().stop_after(0, Ending::Close);
+    let relay = Relay::start(Target::port(server.port()), policy);
+    assert_eq!(connect(&relay).read(&mut [0; 1]).unwrap(), 0);
+    server.join();
+}
+
+#[test]
 fn a_unix_client_sees_the_end_of_file_instead_of_a_reset() {
     let server = greeter();
     let policy = Policy::default().stop_after(5, Ending::Reset);
     let relay = Relay::start(Target::port(server.port()), policy);
-    let path = relay
-        .socket_dir()
-        .join(format!(".s.PGSQL.{}", relay.port()));
+    let path = relay.socket_dir().join(format!(".s.PGSQL.{}", relay.port()));
     let mut heard = Vec::new();
-    UnixStream::connect(path)
-        .unwrap()
-        .read_to_end(&mut heard)
-        .unwrap();
+    UnixStream::connect(path).unwrap().read_to_end(&mut heard).unwrap();
     assert_eq!(heard, b"hello");
     server.join();
 }
@@ -110,9 +114,7 @@ fn a_hang_leaves_the_connection_open_and_silent() {
         let mut heard = vec![0; usize::try_from(bytes).unwrap()];
         client.read_exact(&mut heard).unwrap();
         assert_eq!(heard, &GREETING[..heard.len()]);
-        client
-            .write_all(&frames::message(b'Q', b"are you there?\0"))
-            .unwrap();
+        client.write_all(&frames::message(b'Q', b"are you there?\0")).unwrap();
         server.join();
         // The server has heard us, answered, and hung up; none of it comes through.
         client.set_nonblocking(true).unwrap();

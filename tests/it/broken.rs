@@ -228,6 +228,8 @@ fn bytes_in_any_pieces_mean_the_same() {
             );
         }
         assert_eq!(rows.len(), 50);
+        let large = db.query_one("select repeat('x', 300000)", &[]).unwrap();
+        assert_eq!(large.get::<&str>(0).unwrap().len(), 300_000);
         assert!(db.query("select 1 / 0", &[]).is_err());
         assert_usable(&mut db);
     }

@@ -72,9 +72,9 @@ pub(crate) fn assert_each_agrees<T>(db: &mut PgConnection, sql_type: &str, value
 where
     T: ToSql + StaticType + for<'a> FromSql<'a> + Display + Debug,
 {
-    let sql = format!("select $1, format('%s', $1), pg_typeof($1)::text, $2 is null");
+    let sql = "select $1, format('%s', $1), pg_typeof($1)::text, $2 is null";
     for value in values {
-        let row = db.query_one(&sql, &[value, &None::<T>]).expect("a value");
+        let row = db.query_one(sql, &[value, &None::<T>]).expect("a value");
         let (read, text, type_name, none): (T, &str, &str, bool) = row.to().expect("its echo");
         assert_same(&read, value, "echoed", text);
         assert_eq!(

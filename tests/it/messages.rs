@@ -288,3 +288,20 @@ fn the_engine_reads_no_clock() {
     assert_eq!(events(&mut engine).unwrap().len(), 1, "the failure alone; the late answer is drained");
     assert_eq!((engine.in_flight(), engine.deadline()), (0, None));
 }
+
+#[test]
+fn reading_is_wanted_until_events_wait_and_always_inside_a_message() {
+    let mut engine = engine();
+    let ticket = engine.submit(Request::Simple { sql: "x" }, Delivery::Events, None).unwrap();
+    let count = engine.send_pending().len();
+    engine.sent(count);
+    feed(&mut engine, &frames::row_description(&[Column::text("a")]));
+    let row = frames::data_row(&[Some(&[b'x'; 200_000])]);
+    feed(&mut engine, &row[..150_000]);
+    assert_eq!(events(&mut engine).unwrap().len(), 1, "the columns");
+    assert!(engine.interest().read, "the rest of a message is wanted, however long it is");
+    feed(&mut engine, &row[150_000..]);
+    assert!(!engine.interest().read, "an event that nobody has taken fills the buffer");
+    assert!(events(&mut engine).unwrap()[0].starts_with(&format!("Row {{ ticket: {ticket:?}")));
+    assert!(engine.interest().read);
+}

@@ -257,10 +257,7 @@ fn in_element(index: usize, mut error: PgError) -> PgError {
 /// Whether the array in `cell` has more than one dimension.
 pub(super) fn has_several_dimensions(cell: Cell<'_>) -> bool {
     match cell.format() {
-        Format::Binary => matches!(
-            read_header(&mut Reader::new("array", cell.bytes())),
-            Ok(None)
-        ),
+        Format::Binary => matches!(read_header(&mut Reader::new("array", cell.bytes())), Ok(None)),
         Format::Text => std::str::from_utf8(cell.bytes())
             .is_ok_and(|text| matches!(Elements::new(text, ','), Ok(None))),
     }

@@ -5,10 +5,7 @@ use crate::types::testing::{binary, refused, sent, text};
 
 /// A binary array: header, then elements with their length.
 fn array(header: &[i32], elements: &[Option<&[u8]>]) -> Vec<u8> {
-    let mut bytes: Vec<u8> = header
-        .iter()
-        .flat_map(|number| number.to_be_bytes())
-        .collect();
+    let mut bytes: Vec<u8> = header.iter().flat_map(|number| number.to_be_bytes()).collect();
     for element in elements {
         let length = element.map_or(-1, |element| i32::try_from(element.len()).unwrap());
         bytes.extend_from_slice(&length.to_be_bytes());
@@ -19,10 +16,7 @@ fn array(header: &[i32], elements: &[Option<&[u8]>]) -> Vec<u8> {
 
 #[test]
 fn s2_38_lists_are_sent_as_the_array_type_of_their_elements() {
-    let expected = array(
-        &[1, 1, 23, 2, 1],
-        &[Some(&[0, 0, 0, 7]), Some(&[255, 255, 255, 255])],
-    );
+    let expected = array(&[1, 1, 23, 2, 1], &[Some(&[0, 0, 0, 7]), Some(&[255, 255, 255, 255])]);
     let expected = (Oid::INT4_ARRAY, Encoded::Binary, expected);
     assert_eq!(sent(&vec![7, -1]), expected);
     assert_eq!(sent(&[7, -1]), expected);
@@ -47,10 +41,7 @@ fn s2_38_lists_are_sent_as_the_array_type_of_their_elements() {
 #[test]
 fn s2_38_lists_of_strings_are_text_arrays() {
     let expected = array(&[1, 1, 25, 2, 1], &[Some(b"a,b"), Some(b"")]);
-    assert_eq!(
-        sent(&["a,b", ""]),
-        (Oid::TEXT_ARRAY, Encoded::Binary, expected.clone())
-    );
+    assert_eq!(sent(&["a,b", ""]), (Oid::TEXT_ARRAY, Encoded::Binary, expected.clone()));
     assert_eq!(sent(&vec!["a,b".to_owned(), String::new()]).2, expected);
 }
 
@@ -62,27 +53,16 @@ fn s2_38_null_elements_are_options() {
     assert_eq!(list, [Some(1), None, Some(2)]);
     let list: Vec<Option<i16>> = text(Oid::INT2_ARRAY, "{1,NULL,2}").unwrap();
     assert_eq!(list, [Some(1), None, Some(2)]);
-    let error = binary::<Vec<i16>>(Oid::INT2_ARRAY, &expected)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("element 1") && error.contains("Option"),
-        "{error}"
-    );
+    let error = binary::<Vec<i16>>(Oid::INT2_ARRAY, &expected).unwrap_err().to_string();
+    assert!(error.contains("element 1") && error.contains("Option"), "{error}");
     assert!(text::<Vec<i16>>(Oid::INT2_ARRAY, "{NULL}").is_err());
 }
 
 #[test]
 fn s2_38_empty_lists_keep_their_type() {
     let empty = array(&[0, 1, 20], &[]);
-    assert_eq!(
-        sent(&Vec::<i64>::new()),
-        (Oid::INT8_ARRAY, Encoded::Binary, empty.clone())
-    );
-    assert_eq!(
-        sent(&None::<Vec<i64>>),
-        (Oid::INT8_ARRAY, Encoded::Null, vec![])
-    );
+    assert_eq!(sent(&Vec::<i64>::new()), (Oid::INT8_ARRAY, Encoded::Binary, empty.clone()));
+    assert_eq!(sent(&None::<Vec<i64>>), (Oid::INT8_ARRAY, Encoded::Null, vec![]));
     assert_eq!(sent(&None::<[&str; 3]>).0, Oid::TEXT_ARRAY);
     assert_eq!(binary::<Vec<i64>>(Oid::INT8_ARRAY, &empty).unwrap(), Vec::<i64>::new());
     assert_eq!(text::<Vec<i64>>(Oid::INT8_ARRAY, "{}").unwrap(), Vec::<i64>::new());
@@ -92,31 +72,18 @@ fn s2_38_empty_lists_keep_their_type() {
 fn s2_27_elements_are_read_as_single_cells_are() {
     let bytes = array(&[1, 0, 21, 2, 1], &[Some(&[0, 1]), Some(&[0, 2])]);
     assert_eq!(binary::<Vec<i64>>(Oid::INT2_ARRAY, &bytes).unwrap(), [1, 2]);
-    assert_eq!(
-        binary::<Box<[i32]>>(Oid::INT2_ARRAY, &bytes).unwrap(),
-        [1, 2].into()
-    );
-    let error = binary::<Vec<bool>>(Oid::INT2_ARRAY, &bytes)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("int2") && error.contains("element 0"),
-        "{error}"
-    );
+    assert_eq!(binary::<Box<[i32]>>(Oid::INT2_ARRAY, &bytes).unwrap(), [1, 2].into());
+    let error = binary::<Vec<bool>>(Oid::INT2_ARRAY, &bytes).unwrap_err().to_string();
+    assert!(error.contains("int2") && error.contains("element 0"), "{error}");
     let names = array(&[1, 0, 19, 2, 1], &[Some(b"ab"), Some(b"")]);
-    assert_eq!(
-        binary::<Vec<&str>>(Oid::NAME_ARRAY, &names).unwrap(),
-        ["ab", ""]
-    );
+    assert_eq!(binary::<Vec<&str>>(Oid::NAME_ARRAY, &names).unwrap(), ["ab", ""]);
 }
 
 #[test]
 fn s2_27_a_fixed_number_of_elements_has_to_fit() {
     let bytes = array(&[1, 0, 21, 2, 1], &[Some(&[0, 1]), Some(&[0, 2])]);
     assert_eq!(binary::<[i16; 2]>(Oid::INT2_ARRAY, &bytes).unwrap(), [1, 2]);
-    let error = binary::<[i16; 3]>(Oid::INT2_ARRAY, &bytes)
-        .unwrap_err()
-        .to_string();
+    let error = binary::<[i16; 3]>(Oid::INT2_ARRAY, &bytes).unwrap_err().to_string();
     assert!(error.contains("2 elements instead of 3"), "{error}");
 }
 
@@ -124,23 +91,16 @@ fn s2_27_a_fixed_number_of_elements_has_to_fit() {
 fn s2_27_lower_bounds_are_dropped() {
     let bytes = array(&[1, 0, 21, 1, -5], &[Some(&[0, 9])]);
     assert_eq!(binary::<Vec<i16>>(Oid::INT2_ARRAY, &bytes).unwrap(), [9]);
-    assert_eq!(
-        text::<Vec<i16>>(Oid::INT2_ARRAY, "[-5:-4]={9,8}").unwrap(),
-        [9, 8]
-    );
+    assert_eq!(text::<Vec<i16>>(Oid::INT2_ARRAY, "[-5:-4]={9,8}").unwrap(), [9, 8]);
 }
 
 #[test]
 fn s2_27_more_than_one_dimension_is_an_error_that_says_so() {
     let bytes = array(&[2, 0, 21, 1, 1, 2, 1], &[Some(&[0, 1]), Some(&[0, 2])]);
-    let error = binary::<Vec<i16>>(Oid::INT2_ARRAY, &bytes)
-        .unwrap_err()
-        .to_string();
+    let error = binary::<Vec<i16>>(Oid::INT2_ARRAY, &bytes).unwrap_err().to_string();
     assert!(error.contains("more than one dimension"), "{error}");
     for printed in ["{{1,2}}", "[1:1][1:2]={{1,2}}"] {
-        let error = text::<Vec<i16>>(Oid::INT2_ARRAY, printed)
-            .unwrap_err()
-            .to_string();
+        let error = text::<Vec<i16>>(Oid::INT2_ARRAY, printed).unwrap_err().to_string();
         assert!(error.contains("more than one dimension"), "{error}");
     }
     assert!(refused(&[[1, 2], [3, 4]]).contains("one dimension"));
@@ -160,10 +120,7 @@ fn s2_27_what_is_no_array_is_a_mismatch() {
 fn h36_no_count_and_no_length_is_believed() {
     let good = array(&[1, 0, 21, 2, 1], &[Some(&[0, 1]), Some(&[0, 2])]);
     for cut in 0..good.len() {
-        assert!(
-            binary::<Vec<i16>>(Oid::INT2_ARRAY, &good[..cut]).is_err(),
-            "{cut}"
-        );
+        assert!(binary::<Vec<i16>>(Oid::INT2_ARRAY, &good[..cut]).is_err(), "{cut}");
     }
     let mut longer = good;
     longer.push(0);
@@ -191,22 +148,12 @@ fn s2_32_array_text_is_read_with_quotes_and_escapes() {
         ("{}", &[][..]),
         ("{a}", &[Some("a")]),
         ("{a,NULL,\"NULL\"}", &[Some("a"), None, Some("NULL")]),
-        (
-            r#"{"","a b","a,b","{}"}"#,
-            &[Some(""), Some("a b"), Some("a,b"), Some("{}")],
-        ),
-        (
-            r#"{"say \"hi\"","\\","é😀"}"#,
-            &[Some("say \"hi\""), Some("\\"), Some("é😀")],
-        ),
+        (r#"{"","a b","a,b","{}"}"#, &[Some(""), Some("a b"), Some("a,b"), Some("{}")]),
+        (r#"{"say \"hi\"","\\","é😀"}"#, &[Some("say \"hi\""), Some("\\"), Some("é😀")]),
         ("[0:1]={x,y}", &[Some("x"), Some("y")]),
     ] {
         let list: Vec<Option<String>> = text(Oid::TEXT_ARRAY, printed).unwrap();
-        assert_eq!(
-            list.iter().map(Option::as_deref).collect::<Vec<_>>(),
-            elements,
-            "{printed}"
-        );
+        assert_eq!(list.iter().map(Option::as_deref).collect::<Vec<_>>(), elements, "{printed}");
     }
     for no_array in [
         "",
@@ -231,10 +178,7 @@ fn s2_32_array_text_is_read_with_quotes_and_escapes() {
         "=",
         "[99999999999:1]={a}",
     ] {
-        assert!(
-            text::<Vec<Option<String>>>(Oid::TEXT_ARRAY, no_array).is_err(),
-            "{no_array}"
-        );
+        assert!(text::<Vec<Option<String>>>(Oid::TEXT_ARRAY, no_array).is_err(), "{no_array}");
     }
 }
 
@@ -242,9 +186,7 @@ fn s2_32_array_text_is_read_with_quotes_and_escapes() {
 fn s2_32_elements_without_escapes_are_borrowed() {
     let list: Vec<&str> = text(Oid::TEXT_ARRAY, r#"{a,"b c"}"#).unwrap();
     assert_eq!(list, ["a", "b c"]);
-    let error = text::<Vec<&str>>(Oid::TEXT_ARRAY, r#"{"\""}"#)
-        .unwrap_err()
-        .to_string();
+    let error = text::<Vec<&str>>(Oid::TEXT_ARRAY, r#"{"\""}"#).unwrap_err().to_string();
     assert!(error.contains("owned"), "{error}");
     let bytes: Vec<Option<Vec<u8>>> = text(Oid::BYTEA_ARRAY, r#"{"\\x00ff",NULL}"#).unwrap();
     assert_eq!(bytes, [Some(vec![0, 255]), None]);
@@ -254,10 +196,7 @@ fn s2_32_elements_without_escapes_are_borrowed() {
 
 #[test]
 fn s2_32_types_with_a_text_form_of_their_own() {
-    assert_eq!(
-        text::<Vec<i16>>(Oid::INT2VECTOR, "1 2 -3").unwrap(),
-        [1, 2, -3]
-    );
+    assert_eq!(text::<Vec<i16>>(Oid::INT2VECTOR, "1 2 -3").unwrap(), [1, 2, -3]);
     assert_eq!(text::<Vec<Oid>>(Oid::OIDVECTOR, "").unwrap(), []);
     assert!(text::<Vec<i16>>(Oid::INT2VECTOR, "1 x").is_err());
     let boxes: Vec<String> = text(Oid::BOX_ARRAY, "{(1,1),(0,0);(3,3),(2,2)}").unwrap();

@@ -36,9 +36,7 @@ impl<'a> Elements<'a> {
         let mut rest = text;
         let mut dimensions = 0;
         while let Some(behind) = rest.strip_prefix('[') {
-            let (bounds, behind) = behind
-                .split_once(']')
-                .ok_or("a pair of bounds does not end")?;
+            let (bounds, behind) = behind.split_once(']').ok_or("a pair of bounds does not end")?;
             if !is_bounds(bounds) {
                 return Err("the bounds are not two integers");
             }
@@ -46,18 +44,13 @@ impl<'a> Elements<'a> {
             dimensions += 1;
         }
         if dimensions > 0 {
-            rest = rest
-                .strip_prefix('=')
-                .ok_or("there is no = behind the bounds")?;
+            rest = rest.strip_prefix('=').ok_or("there is no = behind the bounds")?;
         }
         let rest = rest.strip_prefix('{').ok_or("it does not begin with {")?;
         if dimensions > 1 || rest.starts_with('{') {
             return Ok(None);
         }
-        Ok(Some(Self {
-            delimiter,
-            rest: (rest != "}").then_some(rest),
-        }))
+        Ok(Some(Self { delimiter, rest: (rest != "}").then_some(rest) }))
     }
 
     /// The next element, `None` behind the last one.
@@ -81,15 +74,12 @@ impl<'a> Elements<'a> {
 /// Whether `text` is a lower and an upper bound: `-1:3`.
 fn is_bounds(text: &str) -> bool {
     let is_integer = |text: &str| text.parse::<i32>().is_ok();
-    text.split_once(':')
-        .is_some_and(|(lower, upper)| is_integer(lower) && is_integer(upper))
+    text.split_once(':').is_some_and(|(lower, upper)| is_integer(lower) && is_integer(upper))
 }
 
 /// Reads an element up to the delimiter or brace behind it, which stays.
 fn read_unquoted(text: &str, delimiter: char) -> Result<(Element<'_>, &str), Why> {
-    let end = text
-        .find([delimiter, '}', '{', '"', '\\'])
-        .ok_or("it ends inside an element")?;
+    let end = text.find([delimiter, '}', '{', '"', '\\']).ok_or("it ends inside an element")?;
     match text.split_at_checked(end) {
         None | Some(("", _)) => Err("an element is empty"),
         Some(("NULL", rest)) => Ok((Element::Null, rest)),
@@ -126,10 +116,7 @@ fn read_quoted(text: &str) -> Result<(Element<'_>, &str), Why> {
 /// something else.
 pub(in crate::types) fn escape_element(text: &str) -> Cow<'_, str> {
     let special = |c| {
-        matches!(
-            c,
-            '"' | '\\' | '{' | '}' | ',' | ' ' | '\t' | '\n' | '\r' | '\u{b}' | '\u{c}'
-        )
+        matches!(c, '"' | '\\' | '{' | '}' | ',' | ' ' | '\t' | '\n' | '\r' | '\u{b}' | '\u{c}')
     };
     if !text.is_empty() && !text.contains(special) && !text.eq_ignore_ascii_case("NULL") {
         return Cow::Borrowed(text);

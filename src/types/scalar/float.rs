@@ -46,9 +46,7 @@ where
 {
     let text = cell.text::<T>()?;
     let special = matches!(text, "NaN" | "Infinity" | "-Infinity");
-    let plain = text
-        .bytes()
-        .all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e'));
+    let plain = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e'));
     match text.parse() {
         Ok(value) if special || (plain && is_finite(value)) => Ok(value),
         _ => Err(cell.invalid::<T>("the text is not a number that fits")),
@@ -145,9 +143,7 @@ where
 fn write_digits(f: &mut fmt::Formatter<'_>, shortest: &str, limit: i32) -> fmt::Result {
     let (mantissa, exponent) = shortest.split_once('e').unwrap_or((shortest, "0"));
     let exponent = exponent.parse().unwrap_or(0);
-    let (sign, mantissa) = mantissa
-        .strip_prefix('-')
-        .map_or(("", mantissa), |rest| ("-", rest));
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
     f.write_str(sign)?;
     if !(-4..limit).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };

@@ -65,9 +65,7 @@ pub(super) fn fixed<T, const N: usize>(cell: Cell<'_>) -> PgResult<[u8; N]> {
 #[cold]
 fn wrong_length<T>(cell: Cell<'_>, expected: usize) -> PgError {
     let length = cell.bytes().len();
-    cell.invalid::<T>(format!(
-        "the value has {length} bytes instead of {expected}"
-    ))
+    cell.invalid::<T>(format!("the value has {length} bytes instead of {expected}"))
 }
 
 /// An integer as the server prints it: digits, with `-` before them or nothing.
@@ -95,9 +93,9 @@ impl FromSql<'_> for i32 {
     fn from_sql(cell: Cell<'_>) -> PgResult<Self> {
         match (cell.format(), cell.oid()) {
             (Format::Binary, Oid::INT4) => fixed::<Self, 4>(cell).map(Self::from_be_bytes),
-            (Format::Binary, Oid::INT2) => fixed::<Self, 2>(cell)
-                .map(i16::from_be_bytes)
-                .map(Self::from),
+            (Format::Binary, Oid::INT2) => {
+                fixed::<Self, 2>(cell).map(i16::from_be_bytes).map(Self::from)
+            }
             (Format::Text, Oid::INT4 | Oid::INT2) => integer_text(cell),
             _ => Err(cell.mismatch::<Self>()),
         }
@@ -109,12 +107,12 @@ impl FromSql<'_> for i64 {
     fn from_sql(cell: Cell<'_>) -> PgResult<Self> {
         match (cell.format(), cell.oid()) {
             (Format::Binary, Oid::INT8) => fixed::<Self, 8>(cell).map(Self::from_be_bytes),
-            (Format::Binary, Oid::INT4) => fixed::<Self, 4>(cell)
-                .map(i32::from_be_bytes)
-                .map(Self::from),
-            (Format::Binary, Oid::INT2) => fixed::<Self, 2>(cell)
-                .map(i16::from_be_bytes)
-                .map(Self::from),
+            (Format::Binary, Oid::INT4) => {
+                fixed::<Self, 4>(cell).map(i32::from_be_bytes).map(Self::from)
+            }
+            (Format::Binary, Oid::INT2) => {
+                fixed::<Self, 2>(cell).map(i16::from_be_bytes).map(Self::from)
+            }
             (Format::Text, Oid::INT8 | Oid::INT4 | Oid::INT2) => integer_text(cell),
             _ => Err(cell.mismatch::<Self>()),
         }

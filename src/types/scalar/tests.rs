@@ -39,23 +39,13 @@ fn s2_1_integers_both_ways() {
         &[0x7F, 255, 255, 255, 255, 255, 255, 255],
         "9223372036854775807",
     );
-    assert_both_ways(
-        i64::MIN,
-        Oid::INT8,
-        &[0x80, 0, 0, 0, 0, 0, 0, 0],
-        "-9223372036854775808",
-    );
+    assert_both_ways(i64::MIN, Oid::INT8, &[0x80, 0, 0, 0, 0, 0, 0, 0], "-9223372036854775808");
 }
 
 #[test]
 fn s2_1_oid_both_ways() {
     assert_both_ways(u32::MAX, Oid::OID, &[0xFF; 4], "4294967295");
-    assert_both_ways(
-        Oid::new(0x8000_0000),
-        Oid::OID,
-        &[0x80, 0, 0, 0],
-        "2147483648",
-    );
+    assert_both_ways(Oid::new(0x8000_0000), Oid::OID, &[0x80, 0, 0, 0], "2147483648");
 }
 
 #[test]
@@ -74,19 +64,9 @@ fn s2_1_char_both_ways() {
 #[test]
 fn s2_1_floats_both_ways() {
     assert_both_ways(1.5_f32, Oid::FLOAT4, &[0x3F, 0xC0, 0, 0], "1.5");
-    assert_both_ways(
-        -0.1_f64,
-        Oid::FLOAT8,
-        &[0xBF, 0xB9, 153, 153, 153, 153, 153, 154],
-        "-0.1",
-    );
+    assert_both_ways(-0.1_f64, Oid::FLOAT8, &[0xBF, 0xB9, 153, 153, 153, 153, 153, 154], "-0.1");
     assert_both_ways(f32::INFINITY, Oid::FLOAT4, &[0x7F, 0x80, 0, 0], "Infinity");
-    assert_both_ways(
-        f64::NEG_INFINITY,
-        Oid::FLOAT8,
-        &[0xFF, 0xF0, 0, 0, 0, 0, 0, 0],
-        "-Infinity",
-    );
+    assert_both_ways(f64::NEG_INFINITY, Oid::FLOAT8, &[0xFF, 0xF0, 0, 0, 0, 0, 0, 0], "-Infinity");
     assert_eq!(f64::NAN.to_sql().to_string(), "NaN");
     assert!(text::<f64>(Oid::FLOAT8, "NaN").unwrap().is_nan());
     assert!(text::<f32>(Oid::FLOAT4, "NaN").unwrap().is_nan());
@@ -139,27 +119,14 @@ fn s2_3_uuid_both_ways() {
         0x12_u8, 0x3E, 0x45, 0x67, 0xE8, 0x9B, 0x12, 0xD3, 0xA4, 0x56, 0x42, 0x66, 0x14, 0x17,
         0x40, 0,
     ];
-    assert_both_ways(
-        uuid,
-        Oid::UUID,
-        &uuid,
-        "123e4567-e89b-12d3-a456-426614174000",
-    );
-    assert_both_ways(
-        [0xFF_u8; 16],
-        Oid::UUID,
-        &[0xFF; 16],
-        "ffffffff-ffff-ffff-ffff-ffffffffffff",
-    );
+    assert_both_ways(uuid, Oid::UUID, &uuid, "123e4567-e89b-12d3-a456-426614174000");
+    assert_both_ways([0xFF_u8; 16], Oid::UUID, &[0xFF; 16], "ffffffff-ffff-ffff-ffff-ffffffffffff");
 }
 
 #[test]
 fn s2_41_uuid_text_is_read_in_its_canonical_form_only() {
     let upper = "123E4567-E89B-12D3-A456-426614174000";
-    assert_eq!(
-        text::<[u8; 16]>(Oid::UUID, upper).unwrap()[..4],
-        [0x12, 0x3E, 0x45, 0x67]
-    );
+    assert_eq!(text::<[u8; 16]>(Oid::UUID, upper).unwrap()[..4], [0x12, 0x3E, 0x45, 0x67]);
     for no_uuid in [
         "",
         "123e4567-e89b-12d3-a456-42661417400",
@@ -192,10 +159,7 @@ fn s2_36_integers_widen_and_never_narrow() {
         assert_eq!(i64::from_sql(int4).unwrap(), -2);
         assert_eq!(i64::from_sql(int8).unwrap(), -2);
         let message = i16::from_sql(int4).unwrap_err().to_string();
-        assert!(
-            message.contains("int4") && message.contains("i16"),
-            "{message}"
-        );
+        assert!(message.contains("int4") && message.contains("i16"), "{message}");
         assert!(i16::from_sql(int8).is_err());
         assert!(i32::from_sql(int8).is_err());
         assert!(u32::from_sql(int4).is_err());
@@ -207,10 +171,7 @@ fn s2_36_integers_widen_and_never_narrow() {
 #[test]
 fn s2_36_f64_reads_float4_exactly_in_both_formats() {
     let sent = sent(&0.1_f32).2;
-    assert_eq!(
-        binary::<f64>(Oid::FLOAT4, &sent).unwrap(),
-        f64::from(0.1_f32)
-    );
+    assert_eq!(binary::<f64>(Oid::FLOAT4, &sent).unwrap(), f64::from(0.1_f32));
     assert_eq!(text::<f64>(Oid::FLOAT4, "0.1").unwrap(), f64::from(0.1_f32));
     assert!(binary::<f32>(Oid::FLOAT8, &[0; 8]).is_err());
     assert!(text::<f32>(Oid::FLOAT8, "1").is_err());
@@ -224,19 +185,12 @@ fn s2_36_text_is_read_as_the_server_prints_it() {
     for no_int4 in ["", "+1", " 1", "1 ", "1.0", "2147483648", "-", "1e3", "٣"] {
         assert!(text::<i32>(Oid::INT4, no_int4).is_err(), "{no_int4}");
     }
-    for no_float in [
-        "", "inf", "nan", "infinity", "1e999", " 1", "0x1p3", "1E5", "-", "1.5.0",
-    ] {
+    for no_float in ["", "inf", "nan", "infinity", "1e999", " 1", "0x1p3", "1E5", "-", "1.5.0"] {
         assert!(text::<f64>(Oid::FLOAT8, no_float).is_err(), "{no_float}");
     }
     assert!(text::<f32>(Oid::FLOAT4, "1e39").is_err());
     let no_utf8 = Cell::new(Oid::INT4, Format::Text, &[0xFF]);
-    assert!(
-        i32::from_sql(no_utf8)
-            .unwrap_err()
-            .to_string()
-            .contains("UTF-8")
-    );
+    assert!(i32::from_sql(no_utf8).unwrap_err().to_string().contains("UTF-8"));
 }
 
 #[test]
@@ -262,10 +216,7 @@ fn s2_21_a_value_of_the_wrong_length_is_an_error() {
     refuses::<f64>(Oid::FLOAT8, 8);
     refuses::<f64>(Oid::FLOAT4, 4);
     refuses::<[u8; 16]>(Oid::UUID, 16);
-    assert!(
-        binary::<bool>(Oid::BOOL, &[2]).is_err(),
-        "neither true nor false"
-    );
+    assert!(binary::<bool>(Oid::BOOL, &[2]).is_err(), "neither true nor false");
 }
 
 #[test]
@@ -293,16 +244,10 @@ fn s2_35_none_declares_the_type_that_some_would() {
 #[test]
 fn s2_37_null_is_read_by_option_only() {
     assert_eq!(Option::<i32>::from_null().unwrap(), None);
-    assert_eq!(
-        binary::<Option<i32>>(Oid::INT4, &[0, 0, 0, 9]).unwrap(),
-        Some(9)
-    );
+    assert_eq!(binary::<Option<i32>>(Oid::INT4, &[0, 0, 0, 9]).unwrap(), Some(9));
     assert!(binary::<Option<i32>>(Oid::INT8, &[0; 8]).is_err());
     let error = i32::from_null().unwrap_err().to_string();
-    assert!(
-        error.contains("NULL") && error.contains("Option"),
-        "{error}"
-    );
+    assert!(error.contains("NULL") && error.contains("Option"), "{error}");
 }
 
 #[test]
@@ -313,10 +258,7 @@ fn s4_10_to_param_is_there_on_every_parameter_type() {
     assert_eq!(None::<i64>.to_param(), PgValue::Null);
     assert_eq!((&&1.5).to_param(), PgValue::Float8(1.5));
     assert_eq!(PgValue::Bool(true).to_param(), PgValue::Bool(true));
-    assert_eq!(
-        [1_i16, 2].to_param(),
-        PgValue::Array(vec![PgValue::Int2(1), PgValue::Int2(2)])
-    );
+    assert_eq!([1_i16, 2].to_param(), PgValue::Array(vec![PgValue::Int2(1), PgValue::Int2(2)]));
     let dynamic: &dyn ToSql = &7_i64;
     assert_eq!(dynamic.to_param(), PgValue::Int8(7));
 }
@@ -325,10 +267,7 @@ fn s4_10_to_param_is_there_on_every_parameter_type() {
 fn s2_33_references_and_boxes_are_what_they_point_to() {
     let boxed: Vec<Box<dyn ToSql>> = vec![Box::new(1_i16), Box::new("a"), Box::new(None::<bool>)];
     assert_eq!(sent(&boxed[0]), (Oid::INT2, Encoded::Binary, vec![0, 1]));
-    assert_eq!(
-        sent(&boxed[1]),
-        (Oid::UNSPECIFIED, Encoded::Text, b"a".to_vec())
-    );
+    assert_eq!(sent(&boxed[1]), (Oid::UNSPECIFIED, Encoded::Text, b"a".to_vec()));
     assert_eq!(sent(&boxed[2]), (Oid::BOOL, Encoded::Null, vec![]));
     assert_eq!(boxed[0].rust_type(), "i16");
     assert_eq!(sent(&&&5_i16), sent(&5_i16));

@@ -76,16 +76,8 @@ impl FromSql<'_> for PgValue {
                 Timestamptz::from_sql(cell).map(|Timestamptz(micros)| Self::Timestamptz(micros))
             }
             Oid::INTERVAL => {
-                let Interval {
-                    months,
-                    days,
-                    microseconds,
-                } = Interval::from_sql(cell)?;
-                Ok(Self::Interval {
-                    months,
-                    days,
-                    microseconds,
-                })
+                let Interval { months, days, microseconds } = Interval::from_sql(cell)?;
+                Ok(Self::Interval { months, days, microseconds })
             }
             Oid::INET => Inet::from_sql(cell).map(|inet| Self::Inet(inet.to_string())),
             Oid::CIDR => Cidr::from_sql(cell).map(|cidr| Self::Inet(cidr.to_string())),
@@ -149,15 +141,12 @@ fn has_variant(oid: Oid) -> bool {
 fn without_variant(cell: Cell<'_>) -> PgResult<PgValue> {
     let kind = TypeMap::builtin().info(cell.oid()).map(|info| info.kind);
     match (cell.format(), kind) {
-        (Format::Text, Some(TypeKind::Range)) => cell
-            .text::<PgValue>()
-            .map(|text| PgValue::Range(text.to_owned())),
-        (Format::Text, _) => cell
-            .text::<PgValue>()
-            .map(|text| PgValue::Text(text.to_owned())),
-        (Format::Binary, _) => Ok(PgValue::Unknown {
-            oid: cell.oid(),
-            bytes: cell.bytes().to_owned(),
-        }),
+        (Format::Text, Some(TypeKind::Range)) => {
+            cell.text::<PgValue>().map(|text| PgValue::Range(text.to_owned()))
+        }
+        (Format::Text, _) => cell.text::<PgValue>().map(|text| PgValue::Text(text.to_owned())),
+        (Format::Binary, _) => {
+            Ok(PgValue::Unknown { oid: cell.oid(), bytes: cell.bytes().to_owned() })
+        }
     }
 }

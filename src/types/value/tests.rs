@@ -13,66 +13,30 @@ fn samples() -> Vec<(PgValue, Oid, &'static str)> {
         (PgValue::Int2(-2), Oid::INT2, "-2"),
         (PgValue::Int4(70_000), Oid::INT4, "70000"),
         (PgValue::Int8(-5_000_000_000), Oid::INT8, "-5000000000"),
-        (
-            PgValue::Oid(Oid::new(4_000_000_000)),
-            Oid::OID,
-            "4000000000",
-        ),
+        (PgValue::Oid(Oid::new(4_000_000_000)), Oid::OID, "4000000000"),
         (PgValue::Float4(0.5), Oid::FLOAT4, "0.5"),
         (PgValue::Float8(1e300), Oid::FLOAT8, "1e+300"),
         (PgValue::Text("añ b".into()), Oid::TEXT, "añ b"),
         (PgValue::Bytes(vec![0, 0xAB]), Oid::BYTEA, "\\x00ab"),
-        (
-            PgValue::Json("{\"a\":  1}".into()),
-            Oid::JSON,
-            "{\"a\":  1}",
-        ),
-        (
-            PgValue::Jsonb(b"{\"a\": 1}".to_vec()),
-            Oid::JSONB,
-            "{\"a\": 1}",
-        ),
-        (
-            PgValue::Uuid(uuid),
-            Oid::UUID,
-            "30313233-3435-3637-3839-616263646566",
-        ),
+        (PgValue::Json("{\"a\":  1}".into()), Oid::JSON, "{\"a\":  1}"),
+        (PgValue::Jsonb(b"{\"a\": 1}".to_vec()), Oid::JSONB, "{\"a\": 1}"),
+        (PgValue::Uuid(uuid), Oid::UUID, "30313233-3435-3637-3839-616263646566"),
         (PgValue::Date(-1), Oid::DATE, "1999-12-31"),
         (PgValue::Date(i32::MAX), Oid::DATE, "infinity"),
         (PgValue::Time(3_723_000_001), Oid::TIME, "01:02:03.000001"),
-        (
-            PgValue::Timestamp(-1),
-            Oid::TIMESTAMP,
-            "1999-12-31 23:59:59.999999",
-        ),
+        (PgValue::Timestamp(-1), Oid::TIMESTAMP, "1999-12-31 23:59:59.999999"),
         (PgValue::Timestamp(i64::MIN), Oid::TIMESTAMP, "-infinity"),
+        (PgValue::Timestamptz(0), Oid::TIMESTAMPTZ, "2000-01-01 00:00:00+00"),
         (
-            PgValue::Timestamptz(0),
-            Oid::TIMESTAMPTZ,
-            "2000-01-01 00:00:00+00",
-        ),
-        (
-            PgValue::Interval {
-                months: 14,
-                days: -3,
-                microseconds: -1_500_000,
-            },
+            PgValue::Interval { months: 14, days: -3, microseconds: -1_500_000 },
             Oid::INTERVAL,
             "1 year 2 mons -3 days -00:00:01.5",
         ),
-        (
-            PgValue::Inet("192.168.0.1/24".into()),
-            Oid::INET,
-            "192.168.0.1/24",
-        ),
+        (PgValue::Inet("192.168.0.1/24".into()), Oid::INET, "192.168.0.1/24"),
         (PgValue::Inet("::1".into()), Oid::INET, "::1"),
         (PgValue::Numeric("-12.500".into()), Oid::NUMERIC, "-12.500"),
         (PgValue::Numeric("NaN".into()), Oid::NUMERIC, "NaN"),
-        (
-            PgValue::MacAddr([8, 0, 0x2B, 1, 2, 3]),
-            Oid::MACADDR,
-            "08:00:2b:01:02:03",
-        ),
+        (PgValue::MacAddr([8, 0, 0x2B, 1, 2, 3]), Oid::MACADDR, "08:00:2b:01:02:03"),
         (PgValue::Point { x: 1.5, y: -2.0 }, Oid::POINT, "(1.5,-2)"),
     ]
 }
@@ -81,17 +45,11 @@ fn samples() -> Vec<(PgValue, Oid, &'static str)> {
 fn s2_30_every_variant_has_its_text() {
     for (value, _, printed) in samples() {
         assert_eq!(value.to_string(), printed);
-        assert_eq!(
-            value.to_text_bytes().unwrap(),
-            Some(printed.as_bytes().to_vec())
-        );
+        assert_eq!(value.to_text_bytes().unwrap(), Some(printed.as_bytes().to_vec()));
     }
     assert_eq!(PgValue::Null.to_text_bytes().unwrap(), None);
     assert_eq!(PgValue::Null.to_string(), "NULL");
-    assert_eq!(
-        PgValue::Range("[1,5)".into()).to_text_bytes().unwrap(),
-        Some(b"[1,5)".to_vec())
-    );
+    assert_eq!(PgValue::Range("[1,5)".into()).to_text_bytes().unwrap(), Some(b"[1,5)".to_vec()));
 }
 
 #[test]
@@ -100,14 +58,8 @@ fn s2_31_every_variant_is_read_from_its_text() {
         assert_eq!(PgValue::from_text(oid, printed).unwrap(), value);
     }
     for oid in [Oid::VARCHAR, Oid::BPCHAR, Oid::NAME, Oid::UNKNOWN, Oid::XML] {
-        assert_eq!(
-            PgValue::from_text(oid, "a").unwrap(),
-            PgValue::Text("a".into())
-        );
-        assert_eq!(
-            PgValue::from_binary(oid, b"a").unwrap(),
-            PgValue::Text("a".into())
-        );
+        assert_eq!(PgValue::from_text(oid, "a").unwrap(), PgValue::Text("a".into()));
+        assert_eq!(PgValue::from_binary(oid, b"a").unwrap(), PgValue::Text("a".into()));
     }
     assert_eq!(
         PgValue::from_text(Oid::CIDR, "10.0.0.0/8").unwrap(),
@@ -123,13 +75,7 @@ fn s2_29_every_variant_has_its_binary_form_and_is_read_from_it() {
         assert_eq!(PgValue::from_binary(oid, &bytes).unwrap(), value);
     }
     assert_eq!(PgValue::Null.to_binary_bytes().unwrap(), None);
-    assert_eq!(
-        PgValue::Jsonb(b"{}".to_vec())
-            .to_binary_bytes()
-            .unwrap()
-            .unwrap(),
-        b"\x01{}"
-    );
+    assert_eq!(PgValue::Jsonb(b"{}".to_vec()).to_binary_bytes().unwrap().unwrap(), b"\x01{}");
 }
 
 #[test]
@@ -149,19 +95,10 @@ fn s2_34_every_variant_is_declared_as_its_type() {
         }
         assert_eq!(value.to_sql(), value);
     }
-    assert_eq!(
-        sent(&PgValue::Null),
-        (Oid::UNSPECIFIED, Encoded::Null, vec![])
-    );
-    assert_eq!(
-        sent(&None::<PgValue>),
-        (Oid::UNSPECIFIED, Encoded::Null, vec![])
-    );
+    assert_eq!(sent(&PgValue::Null), (Oid::UNSPECIFIED, Encoded::Null, vec![]));
+    assert_eq!(sent(&None::<PgValue>), (Oid::UNSPECIFIED, Encoded::Null, vec![]));
     let range = PgValue::Range("[1,5)".into());
-    assert_eq!(
-        sent(&range),
-        (Oid::UNSPECIFIED, Encoded::Text, b"[1,5)".to_vec())
-    );
+    assert_eq!(sent(&range), (Oid::UNSPECIFIED, Encoded::Text, b"[1,5)".to_vec()));
     assert!(!range.prefers_binary() && !PgValue::Null.prefers_binary());
 }
 
@@ -221,11 +158,7 @@ fn s2_8_arrays_without_a_type_are_sent_as_unspecified_text() {
 
 #[test]
 fn s2_8_elements_of_several_types_are_refused_by_name() {
-    let mixed = PgValue::Array(vec![
-        PgValue::Int4(1),
-        PgValue::Null,
-        PgValue::Text("a".into()),
-    ]);
+    let mixed = PgValue::Array(vec![PgValue::Int4(1), PgValue::Null, PgValue::Text("a".into())]);
     let error = refused(&mixed);
     assert!(error.contains("int4") && error.contains("text"), "{error}");
     let lists = PgValue::Array(vec![PgValue::Array(vec![]), PgValue::Int4(1)]);
@@ -246,14 +179,8 @@ fn s2_38_lists_of_values_are_sent_as_an_array() {
 #[test]
 fn s2_27_arrays_of_more_dimensions_keep_their_bytes_or_their_text() {
     let bytes = [2, 0, 23, 1, 1, 1, 1, 4, 9].map(i32::to_be_bytes).concat();
-    let unknown = PgValue::Unknown {
-        oid: Oid::INT4_ARRAY,
-        bytes: bytes.clone(),
-    };
-    assert_eq!(
-        PgValue::from_binary(Oid::INT4_ARRAY, &bytes).unwrap(),
-        unknown
-    );
+    let unknown = PgValue::Unknown { oid: Oid::INT4_ARRAY, bytes: bytes.clone() };
+    assert_eq!(PgValue::from_binary(Oid::INT4_ARRAY, &bytes).unwrap(), unknown);
     assert_eq!(sent(&unknown), (Oid::INT4_ARRAY, Encoded::Binary, bytes));
     let printed = PgValue::from_text(Oid::INT4_ARRAY, "{{9}}").unwrap();
     assert_eq!(printed, PgValue::Text("{{9}}".into()));
@@ -261,41 +188,19 @@ fn s2_27_arrays_of_more_dimensions_keep_their_bytes_or_their_text() {
 
 #[test]
 fn h8_types_without_a_variant_are_bytes_or_the_servers_text() {
-    for oid in [
-        Oid::TIMETZ,
-        Oid::MONEY,
-        Oid::INT4RANGE,
-        Oid::RECORD,
-        Oid::BOX,
-        Oid::MONEY_ARRAY,
-    ]
-    .into_iter()
-    .chain([Oid::new(16_384), Oid::new(0x8000_0000), Oid::new(u32::MAX)])
+    for oid in [Oid::TIMETZ, Oid::MONEY, Oid::INT4RANGE, Oid::RECORD, Oid::BOX, Oid::MONEY_ARRAY]
+        .into_iter()
+        .chain([Oid::new(16_384), Oid::new(0x8000_0000), Oid::new(u32::MAX)])
     {
         let value = PgValue::from_binary(oid, b"abcd").unwrap();
-        assert_eq!(
-            value,
-            PgValue::Unknown {
-                oid,
-                bytes: b"abcd".to_vec()
-            }
-        );
+        assert_eq!(value, PgValue::Unknown { oid, bytes: b"abcd".to_vec() });
         assert_eq!(sent(&value), (oid, Encoded::Binary, b"abcd".to_vec()));
         assert_eq!(value.to_string(), "\\x61626364");
         assert!(value.to_text_bytes().is_err());
     }
-    assert_eq!(
-        PgValue::from_text(Oid::MONEY, "$1").unwrap(),
-        PgValue::Text("$1".into())
-    );
-    assert_eq!(
-        PgValue::from_text(Oid::new(16_384), "ok").unwrap(),
-        PgValue::Text("ok".into())
-    );
-    assert_eq!(
-        PgValue::from_text(Oid::MONEY_ARRAY, "{$1}").unwrap(),
-        PgValue::Text("{$1}".into())
-    );
+    assert_eq!(PgValue::from_text(Oid::MONEY, "$1").unwrap(), PgValue::Text("$1".into()));
+    assert_eq!(PgValue::from_text(Oid::new(16_384), "ok").unwrap(), PgValue::Text("ok".into()));
+    assert_eq!(PgValue::from_text(Oid::MONEY_ARRAY, "{$1}").unwrap(), PgValue::Text("{$1}".into()));
     for range in [
         Oid::INT4RANGE,
         Oid::INT8RANGE,
@@ -304,10 +209,7 @@ fn h8_types_without_a_variant_are_bytes_or_the_servers_text() {
         Oid::TSTZRANGE,
         Oid::DATERANGE,
     ] {
-        assert_eq!(
-            PgValue::from_text(range, "empty").unwrap(),
-            PgValue::Range("empty".into())
-        );
+        assert_eq!(PgValue::from_text(range, "empty").unwrap(), PgValue::Range("empty".into()));
     }
 }
 
@@ -328,13 +230,7 @@ fn s2_34_what_could_not_be_written_is_refused_and_never_null() {
         }
     }
     let value = Broken.to_sql();
-    assert_eq!(
-        value,
-        PgValue::Unknown {
-            oid: Oid::UNSPECIFIED,
-            bytes: vec![]
-        }
-    );
+    assert_eq!(value, PgValue::Unknown { oid: Oid::UNSPECIFIED, bytes: vec![] });
     assert!(refused(&value).contains("not known"));
     assert!(refused(&PgValue::Array(vec![value.clone()])).contains("parameter"));
     assert!(refused(&PgValue::Inet("no address".into())).contains("inet"));
@@ -351,10 +247,7 @@ fn h30_what_the_server_would_misread_has_no_text_bytes() {
         PgValue::Jsonb(vec![0]),
         PgValue::Jsonb(vec![0xFF]),
         PgValue::Char(-1),
-        PgValue::Unknown {
-            oid: Oid::MONEY,
-            bytes: vec![0; 8],
-        },
+        PgValue::Unknown { oid: Oid::MONEY, bytes: vec![0; 8] },
     ] {
         assert!(value.to_text_bytes().is_err(), "{value:?}");
         assert!(PgValue::Array(vec![value]).to_text_bytes().is_err());

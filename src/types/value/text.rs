@@ -62,14 +62,12 @@ impl PgValue {
                 Ok(text) => refuse_nul(text),
                 Err(_) => Err(unsendable::<Self>(Some("jsonb"), "the bytes are not UTF-8")),
             },
-            Self::Char(i8::MIN..0) => Err(unsendable::<Self>(
-                Some("\"char\""),
-                "a byte above 127 has no text form",
-            )),
-            Self::Unknown { .. } => Err(unsendable::<Self>(
-                None,
-                "only the binary form of the value is known",
-            )),
+            Self::Char(i8::MIN..0) => {
+                Err(unsendable::<Self>(Some("\"char\""), "a byte above 127 has no text form"))
+            }
+            Self::Unknown { .. } => {
+                Err(unsendable::<Self>(None, "only the binary form of the value is known"))
+            }
             Self::Array(items) => items.iter().try_for_each(Self::check_text),
             _ => Ok(()),
         }
@@ -102,16 +100,9 @@ impl Display for PgValue {
             Self::Time(micros) => Time(*micros).fmt(f),
             Self::Timestamp(micros) => Timestamp(*micros).fmt(f),
             Self::Timestamptz(micros) => Timestamptz(*micros).fmt(f),
-            &Self::Interval {
-                months,
-                days,
-                microseconds,
-            } => Interval {
-                months,
-                days,
-                microseconds,
+            &Self::Interval { months, days, microseconds } => {
+                Interval { months, days, microseconds }.fmt(f)
             }
-            .fmt(f),
             Self::Array(items) => write_array(f, items),
             Self::MacAddr(bytes) => MacAddrText(*bytes).fmt(f),
             &Self::Point { x, y } => Point { x, y }.fmt(f),

@@ -59,9 +59,7 @@ impl PgValue {
 /// The array type of the first element that is not NULL, unspecified where there is none.
 pub(super) fn array_oid(items: &[PgValue]) -> Oid {
     let first = items.iter().find(|item| !item.is_null());
-    first.map_or(Oid::UNSPECIFIED, |item| {
-        array_type(item.type_oid(), TypeMap::builtin())
-    })
+    first.map_or(Oid::UNSPECIFIED, |item| array_type(item.type_oid(), TypeMap::builtin()))
 }
 
 impl ToSql for PgValue {
@@ -91,16 +89,10 @@ impl ToSql for PgValue {
             Self::Time(micros) => Time(*micros).encode(types, out),
             Self::Timestamp(micros) => Timestamp(*micros).encode(types, out),
             Self::Timestamptz(micros) => Timestamptz(*micros).encode(types, out),
-            Self::Interval {
-                months,
-                days,
-                microseconds,
-            } => Interval {
-                months: *months,
-                days: *days,
-                microseconds: *microseconds,
+            Self::Interval { months, days, microseconds } => {
+                Interval { months: *months, days: *days, microseconds: *microseconds }
+                    .encode(types, out)
             }
-            .encode(types, out),
             Self::Inet(text) => {
                 let inet: Inet = text.parse().map_err(|error| malformed("inet", &error))?;
                 inet.encode(types, out)
@@ -112,10 +104,7 @@ impl ToSql for PgValue {
             Self::Array(items) => encode_array(self, items, types, out),
             Self::MacAddr(bytes) => bytes.encode(types, out),
             Self::Point { x, y } => Point { x: *x, y: *y }.encode(types, out),
-            Self::Unknown {
-                oid: Oid::UNSPECIFIED,
-                ..
-            } => Err(unsendable::<Self>(
+            Self::Unknown { oid: Oid::UNSPECIFIED, .. } => Err(unsendable::<Self>(
                 None,
                 "the value could not be written, or its type is not known",
             )),
@@ -153,11 +142,8 @@ fn encode_array(
         };
         if let Some(other) = present.find(|item| !same(item)) {
             let name = |item: &PgValue| types.describe(item.type_oid());
-            let why = format!(
-                "the elements are of several types: {} and {}",
-                name(first),
-                name(other)
-            );
+            let why =
+                format!("the elements are of several types: {} and {}", name(first), name(other));
             return Err(unsendable::<PgValue>(None, why));
         }
         if types.array_of(first.type_oid()).is_some() {

@@ -17,22 +17,12 @@ pub struct Answer<'a> {
 impl<'a> Answer<'a> {
     /// No rows, just a command tag such as `INSERT 0 1`.
     pub fn command(tag: &str) -> Self {
-        Self {
-            columns: None,
-            rows: Vec::new(),
-            tag: Some(tag.to_owned()),
-            parameters: None,
-        }
+        Self { columns: None, rows: Vec::new(), tag: Some(tag.to_owned()), parameters: None }
     }
 
     /// Rows of these columns, none at first; the tag is `SELECT` with their number.
     pub fn rows(columns: &[Column<'a>]) -> Self {
-        Self {
-            columns: Some(columns.to_vec()),
-            rows: Vec::new(),
-            tag: None,
-            parameters: None,
-        }
+        Self { columns: Some(columns.to_vec()), rows: Vec::new(), tag: None, parameters: None }
     }
 
     /// Adds a row; `None` is NULL. The bytes are sent as they are, in whatever format they are.
@@ -62,10 +52,7 @@ impl<'a> Answer<'a> {
         match &self.tag {
             Some(tag) => bytes.extend(frames::command_complete(tag)),
             None => {
-                bytes.extend(frames::command_complete(&format!(
-                    "SELECT {}",
-                    self.rows.len()
-                )));
+                bytes.extend(frames::command_complete(&format!("SELECT {}", self.rows.len())));
             }
         }
         bytes
@@ -76,10 +63,8 @@ impl<'a> Answer<'a> {
         let Some(columns) = &self.columns else {
             return frames::no_data();
         };
-        let with_format = |(index, column): (usize, &Column<'a>)| Column {
-            format: format(index),
-            ..*column
-        };
+        let with_format =
+            |(index, column): (usize, &Column<'a>)| Column { format: format(index), ..*column };
         let columns: Vec<_> = columns.iter().enumerate().map(with_format).collect();
         frames::row_description(&columns)
     }

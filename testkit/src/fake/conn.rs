@@ -81,10 +81,7 @@ impl FakeConn {
     /// The cancel key that [`welcome`](Self::welcome) reports: 4 bytes, or 32 for a client that
     /// speaks protocol 3.2; another one for each connection.
     pub fn secret_key(&self) -> Vec<u8> {
-        let long = self
-            .startup
-            .as_ref()
-            .is_some_and(|startup| startup.version >= (3, 2));
+        let long = self.startup.as_ref().is_some_and(|startup| startup.version >= (3, 2));
         let word = self.process_id().wrapping_mul(0x0101_4321).to_be_bytes();
         word.repeat(if long { 8 } else { 1 })
     }
@@ -158,26 +155,16 @@ impl FakeConn {
     }
 
     fn welcome_messages(&self) -> Vec<u8> {
-        let param = |name| {
-            self.startup
-                .as_ref()
-                .and_then(|startup| startup.param(name))
-        };
+        let param = |name| self.startup.as_ref().and_then(|startup| startup.param(name));
         let own = [
-            (
-                "application_name",
-                param("application_name").unwrap_or_default(),
-            ),
+            ("application_name", param("application_name").unwrap_or_default()),
             ("session_authorization", param("user").unwrap_or_default()),
         ];
         let mut bytes = Vec::new();
         for (name, value) in own.iter().chain(SERVER_PARAMETERS) {
             bytes.extend(frames::parameter_status(name, value));
         }
-        bytes.extend(frames::backend_key_data(
-            self.process_id(),
-            &self.secret_key(),
-        ));
+        bytes.extend(frames::backend_key_data(self.process_id(), &self.secret_key()));
         bytes.extend(frames::ready_for_query(b'I'));
         bytes
     }
@@ -398,10 +385,7 @@ impl FakeConn {
     /// unread bytes sends it without wanting to.
     fn fill_or_eof(&mut self, deadline: Instant, wanted: &str) -> Result<bool, FakeError> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let too_late = format!(
-            "waited {:?} for {wanted} from the client, in vain",
-            self.limit
-        );
+        let too_late = format!("waited {:?} for {wanted} from the client, in vain", self.limit);
         if left.is_zero() {
             return Err(too_late.into());
         }
@@ -471,11 +455,7 @@ impl FakeConn {
         if self.last.is_empty() {
             return "\n  (nothing was said before)".to_owned();
         }
-        let lines: String = self
-            .last
-            .iter()
-            .map(|line| format!("\n    {line}"))
-            .collect();
+        let lines: String = self.last.iter().map(|line| format!("\n    {line}")).collect();
         format!("\n  the last messages before (F client, B script):{lines}")
     }
 }

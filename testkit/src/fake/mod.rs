@@ -176,11 +176,7 @@ impl FakeServer {
             result.map_err(|failure| format!("{failure}{}", conn.last_messages()))
         };
         let acceptor = Acceptor::start(session).expect("a loopback port and a unix socket");
-        Self {
-            acceptor,
-            expected,
-            joined: false,
-        }
+        Self { acceptor, expected, joined: false }
     }
 
     address_methods!();
@@ -205,8 +201,7 @@ impl FakeServer {
     /// What `join` panics with.
     pub fn try_join(mut self, limit: Duration) -> FakeResult {
         self.joined = true;
-        self.failures(limit)
-            .map_or(Ok(()), |failures| Err(FakeError(failures)))
+        self.failures(limit).map_or(Ok(()), |failures| Err(FakeError(failures)))
     }
 
     fn failures(&mut self, limit: Duration) -> Option<String> {
@@ -219,9 +214,7 @@ impl FakeServer {
         let came = self.acceptor.accepted();
         if came < self.expected {
             let expected = self.expected;
-            failures.push(format!(
-                "{came} connections came, but there are scripts for {expected}"
-            ));
+            failures.push(format!("{came} connections came, but there are scripts for {expected}"));
         }
         (!failures.is_empty()).then(|| format!("the fake server: {}", failures.join("\n")))
     }

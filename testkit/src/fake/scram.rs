@@ -168,9 +168,7 @@ impl ScramServer {
         }
         let client_first = text(initial.data.unwrap_or_default())?;
         let exchange = self.server_first(&client_first)?;
-        conn.send(&frames::authentication_sasl_continue(
-            exchange.server_first.as_bytes(),
-        ))?;
+        conn.send(&frames::authentication_sasl_continue(exchange.server_first.as_bytes()))?;
         if self.flaw.as_ref().is_some_and(Flaw::is_in_server_first) {
             return Ok(Verdict::Flawed);
         }
@@ -191,11 +189,7 @@ impl ScramServer {
         }
         last.extend(frames::authentication_ok());
         conn.send(&last)?;
-        Ok(if self.flaw.is_some() {
-            Verdict::Flawed
-        } else {
-            Verdict::Accepted
-        })
+        Ok(if self.flaw.is_some() { Verdict::Flawed } else { Verdict::Accepted })
     }
 
     /// Answers a client-first-message without a connection.
@@ -204,9 +198,7 @@ impl ScramServer {
     /// The message is not `n,,` or `y,,` followed by `n=` and `r=` attributes.
     pub fn server_first(&self, client_first: &str) -> Result<Exchange, FakeError> {
         let broken = || FakeError::from(format!("no client-first-message: {client_first:?}"));
-        let bare = ["n,,", "y,,"]
-            .iter()
-            .find_map(|gs2| client_first.strip_prefix(gs2));
+        let bare = ["n,,", "y,,"].iter().find_map(|gs2| client_first.strip_prefix(gs2));
         let bare = bare.ok_or_else(broken)?;
         let gs2_header = client_first.strip_suffix(bare).ok_or_else(broken)?;
         let (user, client_nonce) = bare.split_once(",r=").ok_or_else(broken)?;
@@ -265,16 +257,13 @@ impl Exchange {
     /// this exchange, or there is no well-formed proof at its end.
     pub fn server_final(&self, client_final: &str) -> Result<Option<String>, FakeError> {
         let broken = |what: &str| FakeError::from(format!("{what} in {client_final:?}"));
-        let (without_proof, proof) = client_final
-            .split_once(",p=")
-            .ok_or_else(|| broken("no proof"))?;
+        let (without_proof, proof) =
+            client_final.split_once(",p=").ok_or_else(|| broken("no proof"))?;
         let binding = format!("c={},r={}", BASE64.encode(&self.gs2_header), self.nonce);
         if without_proof != binding {
             return Err(broken(&format!("not {binding:?}")));
         }
-        let proof = BASE64
-            .decode(proof)
-            .map_err(|_| broken("a proof that is not base64"))?;
+        let proof = BASE64.decode(proof).map_err(|_| broken("a proof that is not base64"))?;
         if proof.len() != 32 {
             return Err(broken("a proof that is not 32 bytes long"));
         }
@@ -282,11 +271,8 @@ impl Exchange {
         let auth_message = format!("{},{},{without_proof}", first.0, first.1);
         let keys = self.server.keys();
         let client_signature = hmac(&keys.stored, auth_message.as_bytes());
-        let client_key: Vec<u8> = proof
-            .iter()
-            .zip(client_signature)
-            .map(|(proof, byte)| proof ^ byte)
-            .collect();
+        let client_key: Vec<u8> =
+            proof.iter().zip(client_signature).map(|(proof, byte)| proof ^ byte).collect();
         if Sha256::digest(client_key)[..] != keys.stored {
             return Ok(None);
         }
@@ -322,10 +308,7 @@ impl ScramServer {
             self.iterations,
         );
         let stored = Sha256::digest(hmac(&salted, b"Client Key")).into();
-        Keys {
-            stored,
-            server: hmac(&salted, b"Server Key"),
-        }
+        Keys { stored, server: hmac(&salted, b"Server Key") }
     }
 }
 
@@ -361,18 +344,12 @@ mod tests {
     fn the_rfc_7677_example_is_played_exactly() {
         let exchange = rfc_server().server_first(CLIENT_FIRST).unwrap();
         assert_eq!(exchange.server_first, SERVER_FIRST);
-        assert_eq!(
-            exchange.server_final(CLIENT_FINAL).unwrap().as_deref(),
-            Some(SERVER_FINAL)
-        );
+        assert_eq!(exchange.server_final(CLIENT_FINAL).unwrap().as_deref(), Some(SERVER_FINAL));
     }
 
     #[test]
     fn a_wrong_password_gives_no_server_final() {
-        let server = ScramServer {
-            password: "pen".into(),
-            ..rfc_server()
-        };
+        let server = ScramServer { password: "pen".into(), ..rfc_server() };
         let exchange = server.server_first(CLIENT_FIRST).unwrap();
         assert_eq!(exchange.server_final(CLIENT_FINAL), Ok(None));
     }
@@ -383,38 +360,17 @@ mod tests {
         let cases = [
             (CLIENT_FINAL.replace("c=biws", "c=eSws"), "not \"c=biws,r="),
             (CLIENT_FINAL.replace("%hv", "%hw"), "not \"c=biws,r="),
-            (
-                CLIENT_FINAL.replace("p=dHz", "p=*"),
-                "a proof that is not base64",
-            ),
-            (
-                CLIENT_FINAL.replace("p=dHzb", "p="),
-                "a proof that is not 32 bytes long",
-            ),
+            (CLIENT_FINAL.replace("p=dHz", "p=*"), "a proof that is not base64"),
+            (CLIENT_FINAL.replace("p=dHzb", "p="), "a proof that is not 32 bytes long"),
             ("c=biws".to_owned(), "no proof"),
         ];
         for (client_final, what) in cases {
-            let error = exchange
-                .server_final(&client_final)
-                .unwrap_err()
-                .to_string();
+            let error = exchange.server_final(&client_final).unwrap_err().to_string();
             assert!(error.starts_with(what), "{error}");
         }
-        for client_first in [
-            "",
-            "n,,n=user",
-            "p=tls-unique,,n=,r=a",
-            "n,,r=a",
-            "n,,n=,r=",
-        ] {
-            let error = rfc_server()
-                .server_first(client_first)
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.starts_with("no client-first-message"),
-                "{client_first}: {error}"
-            );
+        for client_first in ["", "n,,n=user", "p=tls-unique,,n=,r=a", "n,,r=a", "n,,n=,r="] {
+            let error = rfc_server().server_first(client_first).unwrap_err().to_string();
+            assert!(error.starts_with("no client-first-message"), "{client_first}: {error}");
         }
     }
 
@@ -423,24 +379,15 @@ mod tests {
         let nonce = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
         let salt = "s=W22ZaJ0SNY7soEsUEjb6gQ==";
         let cases = [
-            (
-                Flaw::NonceReplaced,
-                format!("r=%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,{salt},i=4096"),
-            ),
-            (
-                Flaw::NonceNotExtended,
-                format!("r=rOprNGfwEbeRWgbNEkqO,{salt},i=4096"),
-            ),
+            (Flaw::NonceReplaced, format!("r=%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,{salt},i=4096")),
+            (Flaw::NonceNotExtended, format!("r=rOprNGfwEbeRWgbNEkqO,{salt},i=4096")),
             (Flaw::IterationCount("0"), format!("{nonce},{salt},i=0")),
             (Flaw::EmptySalt, format!("{nonce},s=,i=4096")),
             (Flaw::GarbageSalt, format!("{nonce},s=*not base64*,i=4096")),
             (Flaw::Missing('r'), format!("{salt},i=4096")),
             (Flaw::Missing('s'), format!("{nonce},i=4096")),
             (Flaw::Missing('i'), format!("{nonce},{salt}")),
-            (
-                Flaw::MandatoryExtension,
-                format!("m=unheard-of,{nonce},{salt},i=4096"),
-            ),
+            (Flaw::MandatoryExtension, format!("m=unheard-of,{nonce},{salt},i=4096")),
         ];
         for (flaw, expected) in cases {
             assert!(flaw.is_in_server_first(), "{flaw:?}");
@@ -452,10 +399,7 @@ mod tests {
     #[test]
     fn each_flaw_of_server_final_changes_what_it_says() {
         let cases = [
-            (
-                Flaw::WrongSignature,
-                "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G8=",
-            ),
+            (Flaw::WrongSignature, "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G8="),
             (Flaw::ShortSignature(0), "v="),
             (Flaw::ShortSignature(3), "v=6rri"),
             (Flaw::GarbageSignature, "v=*not base64*"),
@@ -466,10 +410,7 @@ mod tests {
             assert!(!flaw.is_in_server_first(), "{flaw:?}");
             let exchange = rfc_server().flaw(flaw).server_first(CLIENT_FIRST).unwrap();
             assert_eq!(exchange.server_first, SERVER_FIRST);
-            assert_eq!(
-                exchange.server_final(CLIENT_FINAL).unwrap().as_deref(),
-                Some(expected)
-            );
+            assert_eq!(exchange.server_final(CLIENT_FINAL).unwrap().as_deref(), Some(expected));
         }
     }
 }

@@ -307,15 +307,7 @@ pub struct Column<'a> {
 impl<'a> Column<'a> {
     /// An expression of the given type, in text format.
     pub const fn new(name: &'a str, type_oid: u32, typlen: i16) -> Self {
-        Self {
-            name,
-            table_oid: 0,
-            attnum: 0,
-            type_oid,
-            typlen,
-            typmod: -1,
-            format: 0,
-        }
+        Self { name, table_oid: 0, attnum: 0, type_oid, typlen, typmod: -1, format: 0 }
     }
 
     /// An `int4` in text format.
@@ -338,59 +330,9 @@ impl<'a> Column<'a> {
 /// One well-formed sample of every backend message, every Authentication kind included, each with
 /// the documentation's name: what a malformed-input test starts from.
 pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
-    let fields = [
-        (b'S', "ERROR"),
-        (b'V', "ERROR"),
-        (b'C', "23505"),
-        (
-            b'M',
-            "duplicate key value violates unique constraint \"t_pkey\"",
-        ),
-        (b'D', "Key (id)=(1) already exists."),
-        (b's', "public"),
-        (b't', "t"),
-        (b'n', "t_pkey"),
-        (b'F', "nbtinsert.c"),
-        (b'L', "666"),
-        (b'R', "_bt_check_unique"),
-    ];
-    vec![
-        ("AuthenticationOk", authentication_ok()),
-        ("AuthenticationKerberosV5", authentication_kerberos_v5()),
-        (
-            "AuthenticationCleartextPassword",
-            authentication_cleartext_password(),
-        ),
-        (
-            "AuthenticationMD5Password",
-            authentication_md5_password(*b"salt"),
-        ),
-        (
-            "AuthenticationSCMCredential",
-            authentication_scm_credential(),
-        ),
-        ("AuthenticationGSS", authentication_gss()),
-        (
-            "AuthenticationGSSContinue",
-            authentication_gss_continue(b"token"),
-        ),
-        ("AuthenticationSSPI", authentication_sspi()),
-        (
-            "AuthenticationSASL",
-            authentication_sasl(&["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]),
-        ),
-        (
-            "AuthenticationSASLContinue",
-            authentication_sasl_continue(b"r=abc,s=c2FsdA==,i=4096"),
-        ),
-        (
-            "AuthenticationSASLFinal",
-            authentication_sasl_final(b"v=c2lnbmF0dXJl"),
-        ),
-        (
-            "BackendKeyData",
-            backend_key_data(4242, b"\x01\x02\x03\x04"),
-        ),
+    let mut samples = authentication_samples();
+    samples.extend([
+        ("BackendKeyData", backend_key_data(4242, b"\x01\x02\x03\x04")),
         ("BackendKeyData", backend_key_data(4242, &[0xab; 256])),
         ("BindComplete", bind_complete()),
         ("CloseComplete", close_complete()),
@@ -402,42 +344,59 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("CopyBothResponse", copy_both_response(0, &[])),
         ("DataRow", data_row(&[Some(b"1"), None, Some(b"")])),
         ("EmptyQueryResponse", empty_query_response()),
-        ("ErrorResponse", error_response(&fields)),
-        ("NoticeResponse", notice_response(&fields)),
-        (
-            "FunctionCallResponse",
-            function_call_response(Some(b"\0\0\0\x01")),
-        ),
+        ("ErrorResponse", error_response(SAMPLE_FIELDS)),
+        ("NoticeResponse", notice_response(SAMPLE_FIELDS)),
+        ("FunctionCallResponse", function_call_response(Some(b"\0\0\0\x01"))),
         ("FunctionCallResponse", function_call_response(None)),
         (
             "NegotiateProtocolVersion",
             negotiate_protocol_version(protocol_version(3, 0), &["_pq_.unheard_of"]),
         ),
         ("NoData", no_data()),
-        (
-            "NotificationResponse",
-            notification_response(4242, "jobs", "42"),
-        ),
+        ("NotificationResponse", notification_response(4242, "jobs", "42")),
         ("ParameterDescription", parameter_description(&[23, 25])),
-        (
-            "ParameterStatus",
-            parameter_status("client_encoding", "UTF8"),
-        ),
+        ("ParameterStatus", parameter_status("client_encoding", "UTF8")),
         ("ParseComplete", parse_complete()),
         ("PortalSuspended", portal_suspended()),
         ("ReadyForQuery", ready_for_query(b'I')),
-        (
-            "RowDescription",
-            row_description(&[Column::int4("id").binary(), Column::text("name")]),
-        ),
+        ("RowDescription", row_description(&[Column::int4("id").binary(), Column::text("name")])),
+    ]);
+    samples
+}
+
+fn authentication_samples() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("AuthenticationOk", authentication_ok()),
+        ("AuthenticationKerberosV5", authentication_kerberos_v5()),
+        ("AuthenticationCleartextPassword", authentication_cleartext_password()),
+        ("AuthenticationMD5Password", authentication_md5_password(*b"salt")),
+        ("AuthenticationSCMCredential", authentication_scm_credential()),
+        ("AuthenticationGSS", authentication_gss()),
+        ("AuthenticationGSSContinue", authentication_gss_continue(b"token")),
+        ("AuthenticationSSPI", authentication_sspi()),
+        ("AuthenticationSASL", authentication_sasl(&["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"])),
+        ("AuthenticationSASLContinue", authentication_sasl_continue(b"r=abc,s=c2FsdA==,i=4096")),
+        ("AuthenticationSASLFinal", authentication_sasl_final(b"v=c2lnbmF0dXJl")),
     ]
 }
 
+/// The fields of a unique violation, as a server reports it.
+const SAMPLE_FIELDS: &[(u8, &str)] = &[
+    (b'S', "ERROR"),
+    (b'V', "ERROR"),
+    (b'C', "23505"),
+    (b'M', "duplicate key value violates unique constraint \"t_pkey\""),
+    (b'D', "Key (id)=(1) already exists."),
+    (b's', "public"),
+    (b't', "t"),
+    (b'n', "t_pkey"),
+    (b'F', "nbtinsert.c"),
+    (b'L', "666"),
+    (b'R', "_bt_check_unique"),
+];
+
 fn put_string(body: &mut Vec<u8>, text: &str) {
-    assert!(
-        !text.contains('\0'),
-        "{text:?} cannot be a protocol string: NUL ends it early"
-    );
+    assert!(!text.contains('\0'), "{text:?} cannot be a protocol string: NUL ends it early");
     body.extend_from_slice(text.as_bytes());
     body.push(0);
 }
@@ -472,42 +431,18 @@ mod tests {
     fn messages_are_the_documented_bytes() {
         let cases: [(Vec<u8>, &[u8]); 17] = [
             (authentication_ok(), b"R\0\0\0\x08\0\0\0\0"),
-            (
-                authentication_md5_password(*b"abcd"),
-                b"R\0\0\0\x0c\0\0\0\x05abcd",
-            ),
-            (
-                authentication_sasl(&["A", "B"]),
-                b"R\0\0\0\x0d\0\0\0\x0aA\0B\0\0",
-            ),
-            (
-                authentication_sasl_continue(b"r=x"),
-                b"R\0\0\0\x0b\0\0\0\x0br=x",
-            ),
-            (
-                authentication_sasl_final(b"v=x"),
-                b"R\0\0\0\x0b\0\0\0\x0cv=x",
-            ),
+            (authentication_md5_password(*b"abcd"), b"R\0\0\0\x0c\0\0\0\x05abcd"),
+            (authentication_sasl(&["A", "B"]), b"R\0\0\0\x0d\0\0\0\x0aA\0B\0\0"),
+            (authentication_sasl_continue(b"r=x"), b"R\0\0\0\x0b\0\0\0\x0br=x"),
+            (authentication_sasl_final(b"v=x"), b"R\0\0\0\x0b\0\0\0\x0cv=x"),
             (backend_key_data(1, b"keys"), b"K\0\0\0\x0c\0\0\0\x01keys"),
             (command_complete("BEGIN"), b"C\0\0\0\x0aBEGIN\0"),
-            (
-                copy_in_response(1, &[1, 0]),
-                b"G\0\0\0\x0b\x01\0\x02\0\x01\0\0",
-            ),
-            (
-                data_row(&[Some(b"ab"), None]),
-                b"D\0\0\0\x10\0\x02\0\0\0\x02ab\xff\xff\xff\xff",
-            ),
+            (copy_in_response(1, &[1, 0]), b"G\0\0\0\x0b\x01\0\x02\0\x01\0\0"),
+            (data_row(&[Some(b"ab"), None]), b"D\0\0\0\x10\0\x02\0\0\0\x02ab\xff\xff\xff\xff"),
             (error_response(&[(b'M', "no")]), b"E\0\0\0\x09Mno\0\0"),
             (function_call_response(None), b"V\0\0\0\x08\xff\xff\xff\xff"),
-            (
-                negotiate_protocol_version(196_610, &["o"]),
-                b"v\0\0\0\x0e\0\x03\0\x02\0\0\0\x01o\0",
-            ),
-            (
-                notification_response(2, "c", "p"),
-                b"A\0\0\0\x0c\0\0\0\x02c\0p\0",
-            ),
+            (negotiate_protocol_version(196_610, &["o"]), b"v\0\0\0\x0e\0\x03\0\x02\0\0\0\x01o\0"),
+            (notification_response(2, "c", "p"), b"A\0\0\0\x0c\0\0\0\x02c\0p\0"),
             (parameter_description(&[23]), b"t\0\0\0\x0a\0\x01\0\0\0\x17"),
             (parameter_status("a", "b"), b"S\0\0\0\x08a\0b\0"),
             (ready_for_query(b'T'), b"Z\0\0\0\x05T"),
@@ -540,19 +475,13 @@ mod tests {
             let frame = buffer.take_frame().unwrap().expect("a whole message");
             assert!(buffer.rest().is_empty(), "{name} is longer than it says");
             let tag_name = message_name(Direction::Backend, frame.tag).unwrap();
-            assert!(
-                name.starts_with(tag_name),
-                "{name} has the tag of {tag_name}"
-            );
+            assert!(name.starts_with(tag_name), "{name} has the tag of {tag_name}");
         }
         for tag in 0..=u8::MAX {
             let Some(name) = message_name(Direction::Backend, tag) else {
                 continue;
             };
-            assert!(
-                samples.iter().any(|(_, bytes)| bytes[0] == tag),
-                "no sample of {name}"
-            );
+            assert!(samples.iter().any(|(_, bytes)| bytes[0] == tag), "no sample of {name}");
         }
     }
 

@@ -73,11 +73,7 @@ pub struct Startup {
 impl Startup {
     /// The value of a parameter, the last one if it came twice.
     pub fn param(&self, name: &str) -> Option<&str> {
-        self.params
-            .iter()
-            .rev()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.params.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     fn decode(version: i32, body: &mut Body<'_>) -> Result<Self, Malformed> {
@@ -172,15 +168,10 @@ impl Frame {
         let name = body.string("statement name")?;
         let sql = body.string("query")?;
         let count = body.count("number of parameter types")?;
-        let type_oids = (0..count)
-            .map(|_| body.uint32("parameter type"))
-            .collect::<Result<_, _>>()?;
+        let type_oids =
+            (0..count).map(|_| body.uint32("parameter type")).collect::<Result<_, _>>()?;
         body.finish()?;
-        Ok(Parse {
-            name,
-            sql,
-            type_oids,
-        })
+        Ok(Parse { name, sql, type_oids })
     }
 
     /// Reads a Bind.
@@ -215,10 +206,8 @@ impl Frame {
     /// Another message, or a malformed one.
     pub fn as_execute(&self) -> Result<Execute, Malformed> {
         let mut body = self.body_of(b'E')?;
-        let execute = Execute {
-            portal: body.string("portal name")?,
-            max_rows: body.int32("row limit")?,
-        };
+        let execute =
+            Execute { portal: body.string("portal name")?, max_rows: body.int32("row limit")? };
         body.finish()?;
         Ok(execute)
     }
@@ -368,9 +357,8 @@ impl<'a> Body<'a> {
 
     fn formats(&mut self, what: &str) -> Result<Vec<i16>, Malformed> {
         let count = self.count(what)?;
-        let formats: Vec<i16> = (0..count)
-            .map(|_| self.int16(what))
-            .collect::<Result<_, Malformed>>()?;
+        let formats: Vec<i16> =
+            (0..count).map(|_| self.int16(what)).collect::<Result<_, Malformed>>()?;
         match formats.iter().find(|format| !matches!(format, 0 | 1)) {
             Some(format) => Err(self.wrong(&format!("{what} {format}, not 0 or 1"))),
             None => Ok(formats),
@@ -410,10 +398,7 @@ mod tests {
     use super::*;
 
     fn frame(tag: u8, body: &[u8]) -> Frame {
-        Frame {
-            tag,
-            body: body.to_vec(),
-        }
+        Frame { tag, body: body.to_vec() }
     }
 
     fn error<T: std::fmt::Debug>(result: Result<T, Malformed>) -> String {
@@ -422,9 +407,7 @@ mod tests {
 
     #[test]
     fn parse_gives_name_sql_and_types() {
-        let parse = frame(b'P', b"s1\0SELECT $1\0\0\x02\0\0\0\x17\x80\0\0\0")
-            .as_parse()
-            .unwrap();
+        let parse = frame(b'P', b"s1\0SELECT $1\0\0\x02\0\0\0\x17\x80\0\0\0").as_parse().unwrap();
         assert_eq!(parse.name, "s1");
         assert_eq!(parse.sql, "SELECT $1");
         assert_eq!(parse.type_oids, [23, 0x8000_0000]);
@@ -444,31 +427,17 @@ mod tests {
     #[test]
     fn the_small_ones_are_read() {
         let execute = frame(b'E', b"p\0\0\0\0\x05").as_execute().unwrap();
-        assert_eq!(
-            execute,
-            Execute {
-                portal: "p".into(),
-                max_rows: 5
-            }
-        );
+        assert_eq!(execute, Execute { portal: "p".into(), max_rows: 5 });
         let describe = frame(b'D', b"Ss1\0").as_describe().unwrap();
         assert_eq!(describe, Subject::Statement("s1".into()));
-        assert_eq!(
-            frame(b'C', b"P\0").as_close().unwrap(),
-            Subject::Portal(String::new())
-        );
+        assert_eq!(frame(b'C', b"P\0").as_close().unwrap(), Subject::Portal(String::new()));
         assert_eq!(frame(b'Q', b"SELECT 1\0").as_query().unwrap(), "SELECT 1");
         assert_eq!(frame(b'f', b"enough\0").as_copy_fail().unwrap(), "enough");
         assert_eq!(frame(b'p', b"secret\0").as_password().unwrap(), "secret");
-        let initial = frame(b'p', b"M\0\0\0\0\x03abc")
-            .as_sasl_initial_response()
-            .unwrap();
+        let initial = frame(b'p', b"M\0\0\0\0\x03abc").as_sasl_initial_response().unwrap();
         assert_eq!(initial.mechanism, "M");
         assert_eq!(initial.data.as_deref(), Some(b"abc".as_slice()));
-        assert_eq!(
-            frame(b'p', b"c=biws").as_sasl_response().unwrap(),
-            b"c=biws"
-        );
+        assert_eq!(frame(b'p', b"c=biws").as_sasl_response().unwrap(), b"c=biws");
     }
 
     #[test]
@@ -487,58 +456,28 @@ mod tests {
         assert_eq!(gss, FirstPacket::GssEncRequest);
         let cancel = FirstPacket::decode(b"\0\0\0\x12\x04\xd2\x16\x2e\0\0\0\x07longer").unwrap();
         let key = b"longer".to_vec();
-        assert_eq!(
-            cancel,
-            FirstPacket::CancelRequest {
-                process_id: 7,
-                secret_key: key
-            }
-        );
+        assert_eq!(cancel, FirstPacket::CancelRequest { process_id: 7, secret_key: key });
         assert_eq!(cancel.name(), "CancelRequest");
     }
 
     #[test]
     fn what_is_wrong_is_said() {
-        assert_eq!(
-            error(frame(b'Q', b"x").as_query()),
-            "Query: no NUL ends the query"
-        );
-        assert_eq!(
-            error(frame(b'Q', b"x\0y").as_query()),
-            "Query: 1 bytes are left over"
-        );
-        assert_eq!(
-            error(frame(b'Q', b"\xff\0").as_query()),
-            "Query: query is not UTF-8"
-        );
-        assert_eq!(
-            error(frame(b'X', b"").as_query()),
-            "Terminate ('X') is no Query"
-        );
+        assert_eq!(error(frame(b'Q', b"x").as_query()), "Query: no NUL ends the query");
+        assert_eq!(error(frame(b'Q', b"x\0y").as_query()), "Query: 1 bytes are left over");
+        assert_eq!(error(frame(b'Q', b"\xff\0").as_query()), "Query: query is not UTF-8");
+        assert_eq!(error(frame(b'X', b"").as_query()), "Terminate ('X') is no Query");
         let huge = b"\0\0\0\0\0\x01\x7f\xff\xff\xff";
-        assert_eq!(
-            error(frame(b'B', huge).as_bind()),
-            "Bind: the parameter value is cut short"
-        );
+        assert_eq!(error(frame(b'B', huge).as_bind()), "Bind: the parameter value is cut short");
         let negative = b"\0\0\0\0\0\x01\xff\xff\xff\xfe";
-        assert_eq!(
-            error(frame(b'B', negative).as_bind()),
-            "Bind: parameter value has length -2"
-        );
+        assert_eq!(error(frame(b'B', negative).as_bind()), "Bind: parameter value has length -2");
         let formats = b"\0\0\0\x02\0\0\0\0\0\x01\xff\xff\xff\xff\0\0";
         assert_eq!(
             error(frame(b'B', formats).as_bind()),
             "Bind: 2 parameter formats for 1 parameters"
         );
         let format = b"\0\0\0\x01\0\x07\0\0\0\0";
-        assert_eq!(
-            error(frame(b'B', format).as_bind()),
-            "Bind: parameter format 7, not 0 or 1"
-        );
-        assert_eq!(
-            error(frame(b'D', b"Xs\0").as_describe()),
-            "Describe: kind 'X', not S or P"
-        );
+        assert_eq!(error(frame(b'B', format).as_bind()), "Bind: parameter format 7, not 0 or 1");
+        assert_eq!(error(frame(b'D', b"Xs\0").as_describe()), "Describe: kind 'X', not S or P");
         assert_eq!(
             error(FirstPacket::decode(b"\0\0\0\x09\0\x02\0\0\0")),
             "startup packet: protocol version 2.0"

@@ -124,22 +124,13 @@ impl Frame {
     /// assert_eq!(frame.describe(Direction::Frontend), r#"Query ('Q') "SELECT 1\x00""#);
     /// ```
     pub fn describe(&self, direction: Direction) -> String {
-        format!(
-            "{} \"{}\"",
-            describe_tag(direction, self.tag),
-            preview(&self.body)
-        )
+        format!("{} \"{}\"", describe_tag(direction, self.tag), preview(&self.body))
     }
 }
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Frame('{}' \"{}\")",
-            self.tag.escape_ascii(),
-            preview(&self.body)
-        )
+        write!(f, "Frame('{}' \"{}\")", self.tag.escape_ascii(), preview(&self.body))
     }
 }
 
@@ -232,22 +223,15 @@ impl FrameBuffer {
         let Some(length) = declared_length(rest) else {
             return Ok(None);
         };
-        let length = usize::try_from(length)
-            .ok()
-            .filter(|n| (4..=MAX_MESSAGE).contains(n));
+        let length = usize::try_from(length).ok().filter(|n| (4..=MAX_MESSAGE).contains(n));
         let Some(length) = length else {
             let header = preview(self.rest().get(..5).unwrap_or_default());
-            return Err(Malformed::new(format!(
-                "no message starts with \"{header}\""
-            )));
+            return Err(Malformed::new(format!("no message starts with \"{header}\"")));
         };
         let Some(body) = rest.get(4..length) else {
             return Ok(None);
         };
-        let frame = Frame {
-            tag,
-            body: body.to_vec(),
-        };
+        let frame = Frame { tag, body: body.to_vec() };
         self.taken += 1 + length;
         Ok(Some(frame))
     }
@@ -261,9 +245,8 @@ impl FrameBuffer {
         let Some(length) = declared_length(self.rest()) else {
             return Ok(None);
         };
-        let Some(length) = usize::try_from(length)
-            .ok()
-            .filter(|n| (8..=MAX_FIRST_PACKET).contains(n))
+        let Some(length) =
+            usize::try_from(length).ok().filter(|n| (8..=MAX_FIRST_PACKET).contains(n))
         else {
             return Err(Malformed::new(format!(
                 "startup packet: length {length} is not within 8 to {MAX_FIRST_PACKET}"
@@ -300,17 +283,8 @@ mod tests {
                 }
             }
             assert_eq!(frames.len(), 2, "in pieces of {size}");
-            assert_eq!(
-                frames[0],
-                Frame {
-                    tag: b'Q',
-                    body: b"SELECT 1\0".to_vec()
-                }
-            );
-            assert_eq!(
-                frames.iter().flat_map(Frame::to_bytes).collect::<Vec<_>>(),
-                stream
-            );
+            assert_eq!(frames[0], Frame { tag: b'Q', body: b"SELECT 1\0".to_vec() });
+            assert_eq!(frames.iter().flat_map(Frame::to_bytes).collect::<Vec<_>>(), stream);
             assert!(buffer.rest().is_empty());
         }
     }
@@ -321,10 +295,7 @@ mod tests {
             let mut buffer = FrameBuffer::new();
             buffer.push(&raw(b'D', length, b""));
             let error = buffer.take_frame().unwrap_err();
-            assert!(
-                error.to_string().contains("no message starts with \"D"),
-                "{error}"
-            );
+            assert!(error.to_string().contains("no message starts with \"D"), "{error}");
         }
         let mut buffer = FrameBuffer::new();
         buffer.push(&raw(b'D', 0x3fff_ffff, b"few"));
@@ -338,34 +309,22 @@ mod tests {
             let mut buffer = FrameBuffer::new();
             buffer.push(&i32::to_be_bytes(length));
             let error = buffer.take_first_packet().unwrap_err().to_string();
-            assert!(
-                error.contains(&format!("length {length} is not within 8")),
-                "{error}"
-            );
+            assert!(error.contains(&format!("length {length} is not within 8")), "{error}");
         }
         let mut buffer = FrameBuffer::new();
         buffer.push(&[0, 0, 0, 8, 4, 210, 22]);
         assert_eq!(buffer.take_first_packet(), Ok(None));
         buffer.push(&[47, b'x']);
-        assert_eq!(
-            buffer.take_first_packet(),
-            Ok(Some(vec![0, 0, 0, 8, 4, 210, 22, 47]))
-        );
+        assert_eq!(buffer.take_first_packet(), Ok(Some(vec![0, 0, 0, 8, 4, 210, 22, 47])));
         assert_eq!(buffer.take_rest(), b"x");
         assert!(buffer.rest().is_empty());
     }
 
     #[test]
     fn long_bodies_are_shown_short() {
-        let frame = Frame {
-            tag: 0xff,
-            body: vec![b'a'; 100],
-        };
+        let frame = Frame { tag: 0xff, body: vec![b'a'; 100] };
         let text = frame.describe(Direction::Backend);
-        assert!(
-            text.starts_with("a message of unknown tag ('\\xff') \"aaa"),
-            "{text}"
-        );
+        assert!(text.starts_with("a message of unknown tag ('\\xff') \"aaa"), "{text}");
         assert!(text.ends_with("aaa... and 20 bytes more\""), "{text}");
     }
 }

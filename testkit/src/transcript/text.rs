@@ -11,9 +11,7 @@ const HEADER: &str = "# PostgreSQL wire transcript: direction, tag, name, length
 impl fmt::Display for Transcript {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(HEADER)?;
-        self.entries()
-            .iter()
-            .try_for_each(|entry| writeln!(f, "{entry}"))
+        self.entries().iter().try_for_each(|entry| writeln!(f, "{entry}"))
     }
 }
 
@@ -37,11 +35,7 @@ impl fmt::Display for Entry {
         };
         write!(f, " {} {length} ", self.name)?;
         write_body(f, self.body())?;
-        if self.masked {
-            f.write_str(" masked")
-        } else {
-            Ok(())
-        }
+        if self.masked { f.write_str(" masked") } else { Ok(()) }
     }
 }
 
@@ -99,18 +93,10 @@ fn parse_line(line: &str) -> Result<Entry, String> {
     let length = word("length")?;
     let (body, masked) = parse_body(word("body")?)?;
     let bytes = framed(shape, tag.unwrap_or(0), &body);
-    let entry = Entry {
-        direction,
-        shape,
-        name,
-        bytes,
-        masked,
-    };
+    let entry = Entry { direction, shape, name, bytes, masked };
     let true_length = entry.bytes.len() - usize::from(shape == Shape::Tagged);
     if length.parse() != Ok(true_length) {
-        return Err(format!(
-            "length {length}, but the body makes it {true_length}"
-        ));
+        return Err(format!("length {length}, but the body makes it {true_length}"));
     }
     Ok(entry)
 }
@@ -128,20 +114,11 @@ fn parse_tag(word: &str) -> Result<Option<u8>, String> {
 
 /// The name as the tape would give it, with the shape that goes with it.
 fn known_name(direction: Direction, tag: Option<u8>, name: &str) -> Option<(&'static str, Shape)> {
-    const UNTAGGED: [&str; 5] = [
-        "StartupMessage",
-        "SSLRequest",
-        "GSSENCRequest",
-        "CancelRequest",
-        "Unknown",
-    ];
+    const UNTAGGED: [&str; 5] =
+        ["StartupMessage", "SSLRequest", "GSSENCRequest", "CancelRequest", "Unknown"];
     const BARE: [&str; 2] = ["EncryptionAnswer", "Fragment"];
-    const PASSWORDS: [&str; 4] = [
-        "PasswordMessage",
-        "SASLInitialResponse",
-        "SASLResponse",
-        "GSSResponse",
-    ];
+    const PASSWORDS: [&str; 4] =
+        ["PasswordMessage", "SASLInitialResponse", "SASLResponse", "GSSResponse"];
     let among = |names: &[&'static str]| names.iter().copied().find(|known| *known == name);
     match (direction, tag) {
         (direction, None) => among(&BARE).map(|name| (name, Shape::Bare)).or_else(|| {
@@ -167,12 +144,8 @@ fn parse_body(text: &str) -> Result<(Vec<u8>, bool), String> {
         None => (text, false),
     };
     let quoted = |text: &str| -> Result<String, String> {
-        let inner = text
-            .strip_prefix('"')
-            .and_then(|text| text.strip_suffix('"'));
-        inner
-            .map(str::to_owned)
-            .ok_or_else(|| "the body is not within quotes".to_owned())
+        let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        inner.map(str::to_owned).ok_or_else(|| "the body is not within quotes".to_owned())
     };
     let body = match text.strip_prefix('x') {
         Some(hex) => parse_hex(quoted(hex)?.as_bytes())?,
@@ -186,9 +159,7 @@ fn parse_hex(digits: &[u8]) -> Result<Vec<u8>, String> {
         [high, low] => hex_byte(*high, *low),
         _ => None,
     });
-    pairs
-        .collect::<Option<_>>()
-        .ok_or_else(|| "the body is not hexadecimal".to_owned())
+    pairs.collect::<Option<_>>().ok_or_else(|| "the body is not hexadecimal".to_owned())
 }
 
 fn unescape(text: &[u8]) -> Result<Vec<u8>, String> {
@@ -227,9 +198,7 @@ fn hex_byte(high: u8, low: u8) -> Option<u8> {
 
 /// Puts tag and length in front of a body, as the shape has them.
 pub(super) fn framed(shape: Shape, tag: u8, body: &[u8]) -> Vec<u8> {
-    let length = i32::try_from(body.len() + 4)
-        .expect("a body of less than 2 GiB")
-        .to_be_bytes();
+    let length = i32::try_from(body.len() + 4).expect("a body of less than 2 GiB").to_be_bytes();
     match shape {
         Shape::Tagged => [&[tag], &length[..], body].concat(),
         Shape::Untagged => [&length[..], body].concat(),
@@ -243,14 +212,7 @@ mod tests {
 
     fn line_of(direction: Direction, tag: u8, name: &'static str, body: &[u8]) -> String {
         let bytes = framed(Shape::Tagged, tag, body);
-        Entry {
-            direction,
-            shape: Shape::Tagged,
-            name,
-            bytes,
-            masked: false,
-        }
-        .to_string()
+        Entry { direction, shape: Shape::Tagged, name, bytes, masked: false }.to_string()
     }
 
     #[test]
@@ -268,11 +230,7 @@ mod tests {
     #[test]
     fn every_byte_string_comes_back() {
         for first in 0..=u8::MAX {
-            for body in [
-                vec![first],
-                vec![first, b'a', b'b'],
-                vec![first, 0x80, 0x81, 0x82],
-            ] {
+            for body in [vec![first], vec![first, b'a', b'b'], vec![first, 0x80, 0x81, 0x82]] {
                 let line = line_of(Direction::Backend, first, name_of(first), &body);
                 let entry = parse_line(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
                 assert_eq!(entry.body(), body, "{line}");
@@ -289,31 +247,16 @@ mod tests {
     fn errors_say_what_is_wrong() {
         let cases = [
             ("G Q Query 4 \"\"", "direction \"G\", not F or B"),
-            (
-                "F QQ Query 4 \"\"",
-                "tag \"QQ\", not one character, \\xHH or -",
-            ),
-            (
-                "F \\xzz Query 4 \"\"",
-                "tag \"\\\\xzz\", not one character, \\xHH or -",
-            ),
-            (
-                "F Q Parse 4 \"\"",
-                "\"Parse\" is not the name of such a message",
-            ),
-            (
-                "B - StartupMessage 4 \"\"",
-                "\"StartupMessage\" is not the name of such a message",
-            ),
+            ("F QQ Query 4 \"\"", "tag \"QQ\", not one character, \\xHH or -"),
+            ("F \\xzz Query 4 \"\"", "tag \"\\\\xzz\", not one character, \\xHH or -"),
+            ("F Q Parse 4 \"\"", "\"Parse\" is not the name of such a message"),
+            ("B - StartupMessage 4 \"\"", "\"StartupMessage\" is not the name of such a message"),
             ("F Q Query", "no length"),
             ("F Q Query 4", "no body"),
             ("F Q Query 5 \"\"", "length 5, but the body makes it 4"),
             ("F Q Query 4 ab", "the body is not within quotes"),
             ("F Q Query 4 \"", "the body is not within quotes"),
-            (
-                "F Q Query 7 \"a\"b\"",
-                "a quote within the body is not escaped",
-            ),
+            ("F Q Query 7 \"a\"b\"", "a quote within the body is not escaped"),
             ("F Q Query 5 x\"abc\"", "the body is not hexadecimal"),
             ("F Q Query 5 \"\\q\"", "no escape begins with \"\\\\q\""),
         ];

@@ -42,6 +42,7 @@ impl Traces {
     fn wait_until_gone(&self) {
         wait_until("the postmaster has gone", || !exists(self.postmaster));
         wait_until("the folder has gone", || !self.folder.exists());
+        wait_until("the supervisor has gone", || processes_with(&self.folder).is_empty());
     }
 }
 
@@ -80,7 +81,6 @@ fn dies_of(signal: &str, number: i32, test: &str) {
     assert!(kill(signal, format!("-{}", child.id())));
     assert_eq!(child.ended().signal(), Some(number));
     traces.wait_until_gone();
-    assert_eq!(processes_with(&traces.folder), "");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_test_killed_while_its_cluster_is_being_made_leaves_nothing_behind() {
     assert!(kill("KILL", child.id()));
     child.ended();
     wait_until("the folder has gone", || content().is_empty());
-    assert_eq!(processes_with(home.path()), "");
+    wait_until("the supervisor has gone", || processes_with(home.path()).is_empty());
 }
 
 #[test]

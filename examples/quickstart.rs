@@ -8,42 +8,26 @@ use chopin_pg::{PgConfig, PgConnection, PgResult, SqlState};
 fn main() -> PgResult<()> {
     let url = std::env::var("DATABASE_URL").unwrap_or("postgres://localhost/postgres".into());
     let mut db = PgConnection::connect(&PgConfig::from_url(&url)?)?;
-    println!(
-        "connected to PostgreSQL {}",
-        db.server_param("server_version").unwrap_or("?")
-    );
+    println!("connected to PostgreSQL {}", db.server_param("server_version").unwrap_or("?"));
 
     db.execute_batch(
         "create temp table works (id serial primary key, title text unique, year int4)",
     )?;
     let insert = "insert into works (title, year) values ($1, $2)";
-    for (title, year) in [
-        ("Ballade No. 1", 1835),
-        ("Nocturnes, Op. 9", 1832),
-        ("Barcarolle", 1845),
-    ] {
+    for (title, year) in [("Ballade No. 1", 1835), ("Nocturnes, Op. 9", 1832), ("Barcarolle", 1845)]
+    {
         db.execute(insert, &[&title, &year])?;
     }
 
     println!("\nafter 1833, as tuples:");
-    for row in db.query(
-        "select title, year from works where year > $1 order by year",
-        &[&1833],
-    )? {
+    for row in db.query("select title, year from works where year > $1 order by year", &[&1833])? {
         let (title, year): (String, i32) = row.to()?;
         println!("  {year}  {title}");
     }
 
     println!("\nby column name:");
-    let row = db.query_one(
-        "select count(*) as works, min(year) as first from works",
-        &[],
-    )?;
-    println!(
-        "  {} works since {}",
-        row.get::<i64>("works")?,
-        row.get::<i32>("first")?
-    );
+    let row = db.query_one("select count(*) as works, min(year) as first from works", &[])?;
+    println!("  {} works since {}", row.get::<i64>("works")?, row.get::<i32>("first")?);
 
     db.begin()?;
     let moved = db.execute("update works set year = year + $1", &[&100])?;

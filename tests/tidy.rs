@@ -83,12 +83,7 @@ struct Finding {
 impl Finding {
     /// About a file.
     fn file(rule: Rule, source: &Source, line: usize, message: impl Into<String>) -> Self {
-        Self {
-            rule,
-            place: source.path.clone(),
-            line,
-            message: message.into(),
-        }
+        Self { rule, place: source.path.clone(), line, message: message.into() }
     }
 
     /// About a place in a function, or in a file between its functions.
@@ -97,12 +92,7 @@ impl Finding {
             Some(function) => format!("{}: {function}", source.path),
             None => source.path.clone(),
         };
-        Self {
-            rule,
-            place,
-            line: site.line,
-            message: message.into(),
-        }
+        Self { rule, place, line: site.line, message: message.into() }
     }
 }
 
@@ -125,9 +115,7 @@ fn problems(rule: Rule, findings: &[Finding], exceptions: &[Exception]) -> Vec<S
         if exception.reason.is_empty() {
             problems.push(format!("{}: the exception has no reason", exception.place));
         }
-        if !findings
-            .iter()
-            .any(|finding| finding.rule == rule && finding.place == exception.place)
+        if !findings.iter().any(|finding| finding.rule == rule && finding.place == exception.place)
         {
             let place = exception.place;
             problems.push(format!(
@@ -158,72 +146,40 @@ fn assert_found(findings: &[Finding], expected: &[&str]) {
 
 /// The names of the packages in what `cargo tree --prefix none` printed.
 fn packages(tree: &str) -> BTreeSet<&str> {
-    tree.lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .collect()
+    tree.lines().filter_map(|line| line.split_whitespace().next()).collect()
 }
 
 #[test]
 fn the_default_build_is_exactly_chopin_pg_and_libc() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "tree",
-            "--offline",
-            "--package",
-            "chopin-pg",
-            "--edges",
-            "normal,build",
-        ])
+        .args(["tree", "--offline", "--package", "chopin-pg", "--edges", "normal,build"])
         .args(["--prefix", "none", "--target", "all"])
         .current_dir(root())
         .output()
         .expect("cargo runs");
     let tree = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "cargo tree: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(packages(&tree), BTreeSet::from(["chopin-pg", "libc"]));
 }
 
 #[test]
 fn another_dependency_is_found() {
     let tree = "chopin-pg v0.1.0 (/src)\nlibc v0.2.1\nmemchr v2.0.0\nlibc v0.2.1 (*)\n";
-    assert_eq!(
-        packages(tree),
-        BTreeSet::from(["chopin-pg", "libc", "memchr"])
-    );
+    assert_eq!(packages(tree), BTreeSet::from(["chopin-pg", "libc", "memchr"]));
 }
 
 #[test]
 fn an_exception_covers_its_place_and_rule_only() {
     let findings = floors::floors(&Source::new("src/auth/mod.rs", "use crate::config::A;"));
-    let exception = |rule, place, reason| Exception {
-        rule,
-        place,
-        reason,
-    };
-    let covered = [exception(
-        Rule::Floors,
-        "auth -> config",
-        "they belong together",
-    )];
+    let exception = |rule, place, reason| Exception { rule, place, reason };
+    let covered = [exception(Rule::Floors, "auth -> config", "they belong together")];
     assert_eq!(problems(Rule::Floors, &findings, &covered), [""; 0]);
 
-    let other_rule = [exception(
-        Rule::Sleep,
-        "auth -> config",
-        "they belong together",
-    )];
+    let other_rule = [exception(Rule::Sleep, "auth -> config", "they belong together")];
     assert_eq!(problems(Rule::Floors, &findings, &other_rule).len(), 1);
 
-    let unneeded = [exception(
-        Rule::Floors,
-        "auth -> config",
-        "they belong together",
-    )];
+    let unneeded = [exception(Rule::Floors, "auth -> config", "they belong together")];
     let problem = "auth -> config: the exception is no longer needed, remove it from EXCEPTIONS";
     assert_eq!(problems(Rule::Floors, &[], &unneeded), [problem]);
 

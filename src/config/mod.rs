@@ -227,9 +227,7 @@ impl PgConfig {
     /// assert_eq!(config.host("localhost").socket_dir(), None);
     /// ```
     pub fn socket_dir(&self) -> Option<&Path> {
-        self.host
-            .starts_with(['/', '@'])
-            .then(|| Path::new(&self.host))
+        self.host.starts_with(['/', '@']).then(|| Path::new(&self.host))
     }
 
     /// The unix socket itself, `.s.PGSQL.` and the port in [`socket_dir`](Self::socket_dir).
@@ -243,8 +241,7 @@ impl PgConfig {
     /// assert_eq!(path.as_deref(), Some(Path::new("/run/postgresql/.s.PGSQL.5433")));
     /// ```
     pub fn socket_path(&self) -> Option<PathBuf> {
-        self.socket_dir()
-            .map(|directory| directory.join(format!(".s.PGSQL.{}", self.port)))
+        self.socket_dir().map(|directory| directory.join(format!(".s.PGSQL.{}", self.port)))
     }
 
     /// Whether the server is reached through a unix socket.
@@ -298,9 +295,7 @@ impl PgConfig {
             ("options", self.get_options()),
             ("client_encoding", Some("UTF8")),
         ];
-        parameters
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)))
+        parameters.into_iter().filter_map(|(name, value)| Some((name, value?)))
     }
 
     /// Checks all settings. Every connect does so before anything is opened.
@@ -318,18 +313,14 @@ impl PgConfig {
     /// [`PgError::Config`] names the first setting that cannot be used: text with a zero byte,
     /// several hosts, an empty host or user name, port 0, or a limit that is out of its range.
     pub fn validate(&self) -> PgResult<()> {
-        self.first_flaw()
-            .map_or(Ok(()), |flaw| Err(PgError::Config(flaw)))
+        self.first_flaw().map_or(Ok(()), |flaw| Err(PgError::Config(flaw)))
     }
 
     fn first_flaw(&self) -> Option<String> {
         let texts = [
             ("the host", Some(self.host.as_str())),
             ("the user name", Some(self.user.as_str())),
-            (
-                "the password",
-                self.password.as_ref().map(SecretString::as_str),
-            ),
+            ("the password", self.password.as_ref().map(SecretString::as_str)),
             ("the database name", Some(self.database.as_str())),
             ("application_name", self.get_application_name()),
             ("options", self.get_options()),
@@ -380,15 +371,9 @@ mod tests {
         assert_eq!(DEFAULT_IO_TIMEOUT, Duration::from_secs(5));
         assert_eq!(sample().get_io_timeout(), DEFAULT_IO_TIMEOUT);
         // Who sets nothing cannot hang in the connect either.
-        assert_eq!(
-            sample().connect_limit(),
-            Some(("io_timeout", DEFAULT_IO_TIMEOUT))
-        );
+        assert_eq!(sample().connect_limit(), Some(("io_timeout", DEFAULT_IO_TIMEOUT)));
         let url = PgConfig::from_url("postgres://ada@localhost").unwrap();
-        assert_eq!(
-            url.connect_limit(),
-            Some(("io_timeout", DEFAULT_IO_TIMEOUT))
-        );
+        assert_eq!(url.connect_limit(), Some(("io_timeout", DEFAULT_IO_TIMEOUT)));
     }
 
     #[test]
@@ -398,10 +383,7 @@ mod tests {
         assert_eq!(config.port, 5432);
         assert_eq!(config.user, "ada");
         assert_eq!(config.database, "shop");
-        assert_eq!(
-            config.secret_password().map(SecretString::as_str),
-            Some("hunter2")
-        );
+        assert_eq!(config.secret_password().map(SecretString::as_str), Some("hunter2"));
         assert_eq!(config.password("").secret_password(), None);
     }
 
@@ -433,16 +415,10 @@ mod tests {
             .max_protocol_version(ProtocolVersion::V3_2);
         assert_eq!((config.host.as_str(), config.port), ("db", 1));
         assert_eq!((config.user.as_str(), config.database.as_str()), ("u", "d"));
-        assert_eq!(
-            config.secret_password().map(SecretString::as_str),
-            Some("p")
-        );
+        assert_eq!(config.secret_password().map(SecretString::as_str), Some("p"));
         assert_eq!(config.get_application_name(), Some("a"));
         assert_eq!(config.get_options(), Some("-c x=y"));
-        assert_eq!(
-            config.connect_limit(),
-            Some(("connect_timeout", Duration::from_secs(1)))
-        );
+        assert_eq!(config.connect_limit(), Some(("connect_timeout", Duration::from_secs(1))));
         assert_eq!(config.get_io_timeout(), Duration::from_secs(2));
         assert_eq!(config.get_drain_timeout(), Duration::from_secs(3));
         assert_eq!(config.get_max_message_size(), 1 << 20);
@@ -460,32 +436,14 @@ mod tests {
             (sample().port(0), "the port is 0"),
             (sample().user(""), "the user name is empty"),
             (sample().user("\0"), "the user name has a zero byte"),
-            (
-                sample().password("hunter2\0"),
-                "the password has a zero byte",
-            ),
-            (
-                sample().database("a\0"),
-                "the database name has a zero byte",
-            ),
-            (
-                sample().application_name("a\0"),
-                "application_name has a zero byte",
-            ),
+            (sample().password("hunter2\0"), "the password has a zero byte"),
+            (sample().database("a\0"), "the database name has a zero byte"),
+            (sample().application_name("a\0"), "application_name has a zero byte"),
             (sample().options("a\0"), "options has a zero byte"),
             (sample().io_timeout(Duration::ZERO), "io_timeout is zero"),
-            (
-                sample().max_message_size(65_535),
-                "max_message_size is 65535 bytes",
-            ),
-            (
-                sample().max_message_size(1 << 30),
-                "max_message_size is 1073741824 bytes",
-            ),
-            (
-                sample().max_scram_iterations(0),
-                "max_scram_iterations is 0",
-            ),
+            (sample().max_message_size(65_535), "max_message_size is 65535 bytes"),
+            (sample().max_message_size(1 << 30), "max_message_size is 1073741824 bytes"),
+            (sample().max_scram_iterations(0), "max_scram_iterations is 0"),
         ] {
             let error = config.validate().expect_err(what).to_string();
             assert!(error.contains(what), "{error}");
@@ -518,11 +476,7 @@ mod tests {
 
     #[test]
     fn h37_no_startup_parameter_holds_the_password() {
-        assert!(
-            sample()
-                .startup_parameters()
-                .all(|(_, value)| value != "hunter2")
-        );
+        assert!(sample().startup_parameters().all(|(_, value)| value != "hunter2"));
     }
 
     #[test]
@@ -538,9 +492,7 @@ mod tests {
                 ("client_encoding", "UTF8"),
             ]
         );
-        let bare = PgConfig::new("localhost", 5432, "ada", "", "")
-            .application_name("")
-            .options("");
+        let bare = PgConfig::new("localhost", 5432, "ada", "", "").application_name("").options("");
         assert_eq!(
             bare.startup_parameters().collect::<Vec<_>>(),
             [("user", "ada"), ("client_encoding", "UTF8")]
@@ -550,17 +502,9 @@ mod tests {
     #[test]
     fn b6_connect_timeout_is_set_unset_or_off() {
         let second = Duration::from_secs(1);
-        assert_eq!(
-            sample().io_timeout(second).connect_limit(),
-            Some(("io_timeout", second))
-        );
+        assert_eq!(sample().io_timeout(second).connect_limit(), Some(("io_timeout", second)));
         assert_eq!(sample().connect_timeout(None).connect_limit(), None);
-        assert_eq!(
-            sample()
-                .connect_timeout(Some(Duration::ZERO))
-                .connect_limit(),
-            None
-        );
+        assert_eq!(sample().connect_timeout(Some(Duration::ZERO)).connect_limit(), None);
     }
 
     #[test]

@@ -29,9 +29,7 @@ pub(super) fn decode(text: &str, part: &str) -> PgResult<String> {
     };
     // It may be the beginning of a password: wiped as it is dropped.
     drop(SecretBytes::from(bytes));
-    Err(PgError::Config(format!(
-        "{part} in the connection URL {flaw}"
-    )))
+    Err(PgError::Config(format!("{part} in the connection URL {flaw}")))
 }
 
 /// Appends the decoded `text` to `bytes`, or says what is wrong with it.
@@ -156,10 +154,7 @@ mod tests {
             );
         }
         for text in ["a\nb", "trailing\n", "\t"] {
-            assert!(
-                error(text).contains("has a plain control character"),
-                "{text:?}"
-            );
+            assert!(error(text).contains("has a plain control character"), "{text:?}");
         }
     }
 

@@ -172,9 +172,7 @@ impl Settings {
         let database = given(self.dbname).unwrap_or_else(|| user.clone());
 
         let mut config = PgConfig::new(&host, port, &user, "", &database);
-        config.password = self
-            .password
-            .filter(|password| !password.as_str().is_empty());
+        config.password = self.password.filter(|password| !password.as_str().is_empty());
         config.application_name = given(self.application_name);
         config.options = given(self.options);
         if let Some(seconds) = self.connect_timeout {
@@ -261,16 +259,15 @@ fn parse_protocol_version(text: &str) -> PgResult<ProtocolVersion> {
 /// the user database instead, which is the same for a user who has logged in.)
 fn os_user_name(variable: impl Fn(&str) -> Option<OsString>) -> PgResult<String> {
     let names = ["USER", "LOGNAME"].into_iter().filter_map(variable);
-    names
-        .filter_map(|name| name.into_string().ok())
-        .find(|name| !name.is_empty())
-        .ok_or_else(|| {
+    names.filter_map(|name| name.into_string().ok()).find(|name| !name.is_empty()).ok_or_else(
+        || {
             PgError::Config(
                 "no user name is given, and the environment variables USER and LOGNAME have none \
              either (in a URL: postgres://user@host/dbname)"
                     .to_owned(),
             )
-        })
+        },
+    )
 }
 
 #[cfg(test)]
@@ -280,10 +277,7 @@ mod tests {
     fn config(settings: &[(&str, &str)], environment: &[(&str, &str)]) -> PgResult<PgConfig> {
         let mut parsed = Settings::default();
         for (name, value) in settings {
-            parsed.set(
-                Keyword::from_name(name, &format!("{name:?}"))?,
-                (*value).to_owned(),
-            );
+            parsed.set(Keyword::from_name(name, &format!("{name:?}"))?, (*value).to_owned());
         }
         parsed.into_config_for(|variable| {
             let found = environment.iter().find(|(name, _)| *name == variable);
@@ -292,9 +286,7 @@ mod tests {
     }
 
     fn error(settings: &[(&str, &str)]) -> String {
-        config(settings, &[("USER", "ada")])
-            .unwrap_err()
-            .to_string()
+        config(settings, &[("USER", "ada")]).unwrap_err().to_string()
     }
 
     #[test]
@@ -306,10 +298,7 @@ mod tests {
             &[("USER", "ada"), ("LOGNAME", "bob")],
         ] {
             let config = config(&[], environment).unwrap();
-            assert_eq!(
-                (config.user.as_str(), config.database.as_str()),
-                ("ada", "ada")
-            );
+            assert_eq!((config.user.as_str(), config.database.as_str()), ("ada", "ada"));
         }
 
         let nobody = config(&[("host", "db")], &[]).unwrap_err().to_string();
@@ -320,23 +309,12 @@ mod tests {
     #[test]
     fn s9_6_the_database_defaults_to_the_user() {
         let config = config(&[("user", "bob")], &[("USER", "ada")]).unwrap();
-        assert_eq!(
-            (config.user.as_str(), config.database.as_str()),
-            ("bob", "bob")
-        );
+        assert_eq!((config.user.as_str(), config.database.as_str()), ("bob", "bob"));
     }
 
     #[test]
     fn s9_6_empty_values_are_as_good_as_none() {
-        let empty = [
-            "host",
-            "port",
-            "user",
-            "password",
-            "dbname",
-            "application_name",
-            "options",
-        ];
+        let empty = ["host", "port", "user", "password", "dbname", "application_name", "options"];
         let settings = empty.map(|name| (name, ""));
         let none = config(&[], &[("USER", "ada")]).unwrap();
         assert_eq!(config(&settings, &[("USER", "ada")]).unwrap(), none);
@@ -344,12 +322,8 @@ mod tests {
 
     #[test]
     fn s9_6_the_last_value_wins_also_over_a_wrong_one() {
-        let settings = [
-            ("port", "none"),
-            ("sslmode", "require"),
-            ("port", "5433"),
-            ("sslmode", "disable"),
-        ];
+        let settings =
+            [("port", "none"), ("sslmode", "require"), ("port", "5433"), ("sslmode", "disable")];
         assert_eq!(config(&settings, &[("USER", "ada")]).unwrap().port, 5433);
     }
 
@@ -372,69 +346,41 @@ mod tests {
         );
         // Our own settings are no keywords, so that they never collide with a later libpq.
         for name in ["io_timeout", "Host", "", "HOST", "host "] {
-            assert!(
-                error(&[(name, "5")]).contains("unknown setting"),
-                "{name:?}"
-            );
+            assert!(error(&[(name, "5")]).contains("unknown setting"), "{name:?}");
         }
     }
 
     #[test]
     fn s9_6_plaintext_is_never_a_quiet_downgrade() {
         for mode in ["disable", "allow", "prefer"] {
-            assert!(
-                config(&[("sslmode", mode)], &[("USER", "ada")]).is_ok(),
-                "{mode}"
-            );
+            assert!(config(&[("sslmode", mode)], &[("USER", "ada")]).is_ok(), "{mode}");
         }
         for mode in ["require", "verify-ca", "verify-full"] {
             let error = error(&[("sslmode", mode)]);
-            assert!(
-                error.contains(&format!("sslmode={mode} demands TLS")),
-                "{error}"
-            );
+            assert!(error.contains(&format!("sslmode={mode} demands TLS")), "{error}");
             assert!(error.contains("this build has no TLS"), "{error}");
         }
         for mode in ["", "on", "Disable", "verify_full"] {
             let error = error(&[("sslmode", mode)]);
-            assert!(
-                error.contains(&format!("sslmode {mode:?} is none of")),
-                "{error}"
-            );
+            assert!(error.contains(&format!("sslmode {mode:?} is none of")), "{error}");
         }
     }
 
     #[test]
     fn s9_6_ports_are_numbers_from_1_to_65535() {
         for (text, port) in [("1", 1), ("65535", 65535), (" 5433 ", 5433), ("+7", 7)] {
-            assert_eq!(
-                config(&[("port", text)], &[("USER", "ada")]).unwrap().port,
-                port
-            );
+            assert_eq!(config(&[("port", text)], &[("USER", "ada")]).unwrap().port, port);
         }
-        for text in [
-            "0",
-            "65536",
-            "-1",
-            "x",
-            "54 33",
-            "5432x",
-            "99999999999999999999",
-        ] {
+        for text in ["0", "65536", "-1", "x", "54 33", "5432x", "99999999999999999999"] {
             let error = error(&[("port", text)]);
-            assert!(
-                error.contains("the port is not a number from 1 to 65535"),
-                "{text}: {error}"
-            );
+            assert!(error.contains("the port is not a number from 1 to 65535"), "{text}: {error}");
         }
     }
 
     #[test]
     fn b6_connect_timeout_is_in_seconds_and_zero_is_no_limit() {
         let limit = |text| {
-            config(&[("connect_timeout", text)], &[("USER", "ada")])
-                .unwrap()
-                .get_connect_timeout()
+            config(&[("connect_timeout", text)], &[("USER", "ada")]).unwrap().get_connect_timeout()
         };
         assert_eq!(limit("1"), Some(Duration::from_secs(1)));
         assert_eq!(limit(" 10 "), Some(Duration::from_secs(10)));
@@ -442,10 +388,7 @@ mod tests {
         assert_eq!(limit("-1"), None);
         for text in ["", "1.5", "10s", "2147483648"] {
             let error = error(&[("connect_timeout", text)]);
-            assert!(
-                error.contains("is not a whole number of seconds"),
-                "{text}: {error}"
-            );
+            assert!(error.contains("is not a whole number of seconds"), "{text}: {error}");
         }
     }
 
@@ -465,19 +408,14 @@ mod tests {
     fn b6_max_protocol_version_has_libpqs_values() {
         let version = |text| {
             let settings = [("max_protocol_version", text)];
-            config(&settings, &[("USER", "ada")])
-                .unwrap()
-                .get_max_protocol_version()
+            config(&settings, &[("USER", "ada")]).unwrap().get_max_protocol_version()
         };
         assert_eq!(version("3.0"), ProtocolVersion::V3_0);
         assert_eq!(version("3.2"), ProtocolVersion::V3_2);
         assert_eq!(version("latest"), ProtocolVersion::V3_2);
         for text in ["", "3.1", "3", "4.0", "3.20", "Latest"] {
             let error = error(&[("max_protocol_version", text)]);
-            assert!(
-                error.contains("is none of 3.0, 3.2, latest"),
-                "{text}: {error}"
-            );
+            assert!(error.contains("is none of 3.0, 3.2, latest"), "{text}: {error}");
         }
     }
 }

@@ -21,12 +21,10 @@ use crate::error::{PgError, PgResult};
 /// not supported, or there are several hosts.
 pub(super) fn parse(url: &str) -> PgResult<Settings> {
     let mut settings = Settings::default();
-    let rest = url
-        .strip_prefix("postgres://")
-        .or_else(|| url.strip_prefix("postgresql://"))
-        .ok_or_else(|| {
-            error("the connection URL does not begin with postgres:// or postgresql://")
-        })?;
+    let rest =
+        url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://")).ok_or_else(
+            || error("the connection URL does not begin with postgres:// or postgresql://"),
+        )?;
     let rest = parse_userinfo(rest, &mut settings)?;
     let rest = parse_host_and_port(rest, &mut settings)?;
 
@@ -59,9 +57,7 @@ fn parse_host_and_port<'a>(text: &'a str, settings: &mut Settings) -> PgResult<&
                 error("an IPv6 address in the connection URL has no closing bracket `]`")
             })?;
             if host.is_empty() {
-                return Err(error(
-                    "the brackets in the connection URL have no IPv6 address",
-                ));
+                return Err(error("the brackets in the connection URL have no IPv6 address"));
             }
             if !(rest.is_empty() || rest.starts_with([':', '/', '?', ','])) {
                 return Err(error(
@@ -201,34 +197,13 @@ mod tests {
             ("postgres://ada@host:", local.clone().host("host")),
             ("postgres://ada@host:9/", local.clone().host("host").port(9)),
             ("postgres://ada@:9", local.clone().port(9)),
-            (
-                "postgres://ada@host/db",
-                local.clone().host("host").database("db"),
-            ),
-            (
-                "postgres://ada@host?port=9",
-                local.clone().host("host").port(9),
-            ),
-            (
-                "postgres://ada:a:b?c@host",
-                local.clone().host("host").password("a:b?c"),
-            ),
-            (
-                "postgres://:pw@host?user=ada",
-                local.clone().host("host").password("pw"),
-            ),
-            (
-                "postgres://ada@host/a/b@c",
-                local.clone().host("host").database("a/b@c"),
-            ),
-            (
-                "postgres://ada@host/db#1",
-                local.clone().host("host").database("db#1"),
-            ),
-            (
-                "postgres://host/db?user=ada",
-                local.clone().host("host").database("db"),
-            ),
+            ("postgres://ada@host/db", local.clone().host("host").database("db")),
+            ("postgres://ada@host?port=9", local.clone().host("host").port(9)),
+            ("postgres://ada:a:b?c@host", local.clone().host("host").password("a:b?c")),
+            ("postgres://:pw@host?user=ada", local.clone().host("host").password("pw")),
+            ("postgres://ada@host/a/b@c", local.clone().host("host").database("a/b@c")),
+            ("postgres://ada@host/db#1", local.clone().host("host").database("db#1")),
+            ("postgres://host/db?user=ada", local.clone().host("host").database("db")),
             ("postgres://ada@ host ", local.clone().host("host")),
         ] {
             assert_eq!(config(url), expected, "{url}");
@@ -260,14 +235,8 @@ mod tests {
             ("postgres://ada@[::1", "no closing bracket"),
             ("postgres://ada@[]/db", "have no IPv6 address"),
             ("postgres://ada@[::1]5432/db", "behind the `]`"),
-            (
-                "postgres://ada@::1/db",
-                "an IPv6 address stands in brackets",
-            ),
-            (
-                "postgres://ada@[fe80::1%eth0]/",
-                "the host in the connection URL has a `%`",
-            ),
+            ("postgres://ada@::1/db", "an IPv6 address stands in brackets"),
+            ("postgres://ada@[fe80::1%eth0]/", "the host in the connection URL has a `%`"),
         ] {
             assert!(error_of(url).contains(what), "{url}: {}", error_of(url));
         }
@@ -276,46 +245,14 @@ mod tests {
     #[test]
     fn s9_13_unix_sockets_in_urls() {
         for (url, directory, target) in [
-            (
-                "postgres://ada@%2Ftmp%2Fs/db",
-                "/tmp/s",
-                "/tmp/s/.s.PGSQL.5432",
-            ),
-            (
-                "postgres://ada@%2Ftmp%2Fs:9/db",
-                "/tmp/s",
-                "/tmp/s/.s.PGSQL.9",
-            ),
-            (
-                "postgres://ada@/db?host=/tmp/s",
-                "/tmp/s",
-                "/tmp/s/.s.PGSQL.5432",
-            ),
-            (
-                "postgres:///db?host=/tmp/s&user=ada&port=9",
-                "/tmp/s",
-                "/tmp/s/.s.PGSQL.9",
-            ),
-            (
-                "postgres://ada@x:9/db?host=%2Ftmp%2fs",
-                "/tmp/s",
-                "/tmp/s/.s.PGSQL.9",
-            ),
-            (
-                "postgres://ada@%40chopin/db",
-                "@chopin",
-                "@chopin/.s.PGSQL.5432",
-            ),
-            (
-                "postgres://ada@@chopin/db",
-                "@chopin",
-                "@chopin/.s.PGSQL.5432",
-            ),
-            (
-                "postgres://ada@/db?host=/tmp/k%C3%BC",
-                "/tmp/kü",
-                "/tmp/kü/.s.PGSQL.5432",
-            ),
+            ("postgres://ada@%2Ftmp%2Fs/db", "/tmp/s", "/tmp/s/.s.PGSQL.5432"),
+            ("postgres://ada@%2Ftmp%2Fs:9/db", "/tmp/s", "/tmp/s/.s.PGSQL.9"),
+            ("postgres://ada@/db?host=/tmp/s", "/tmp/s", "/tmp/s/.s.PGSQL.5432"),
+            ("postgres:///db?host=/tmp/s&user=ada&port=9", "/tmp/s", "/tmp/s/.s.PGSQL.9"),
+            ("postgres://ada@x:9/db?host=%2Ftmp%2fs", "/tmp/s", "/tmp/s/.s.PGSQL.9"),
+            ("postgres://ada@%40chopin/db", "@chopin", "@chopin/.s.PGSQL.5432"),
+            ("postgres://ada@@chopin/db", "@chopin", "@chopin/.s.PGSQL.5432"),
+            ("postgres://ada@/db?host=/tmp/k%C3%BC", "/tmp/kü", "/tmp/kü/.s.PGSQL.5432"),
         ] {
             let config = config(url);
             assert_eq!(config.socket_dir(), Some(directory.as_ref()), "{url}");
@@ -328,73 +265,28 @@ mod tests {
     fn s9_6_errors_say_what_is_wrong_and_where() {
         for (url, what) in [
             ("", "does not begin with postgres:// or postgresql://"),
-            (
-                "mysql://ada@host/db",
-                "does not begin with postgres:// or postgresql://",
-            ),
-            (
-                "POSTGRES://ada@host/db",
-                "does not begin with postgres:// or postgresql://",
-            ),
-            (
-                "host=localhost user=ada",
-                "does not begin with postgres:// or postgresql://",
-            ),
+            ("mysql://ada@host/db", "does not begin with postgres:// or postgresql://"),
+            ("POSTGRES://ada@host/db", "does not begin with postgres:// or postgresql://"),
+            ("host=localhost user=ada", "does not begin with postgres:// or postgresql://"),
             ("postgres://ada@a,b/db", "several hosts"),
             ("postgres://ada@a:1,b:2/db", "several hosts"),
             ("postgres://ada@[::1],[::2]/db", "several hosts"),
             ("postgres://ada@a%2Cb/db", "several hosts"),
             ("postgres://ada@/db?host=a,b", "several hosts"),
             ("postgres://ada@a/db?port=1,2", "several hosts"),
-            (
-                "postgres://ada@host:none/db",
-                "the port is not a number from 1 to 65535",
-            ),
-            (
-                "postgres://ada@host:0/db",
-                "the port is not a number from 1 to 65535",
-            ),
-            (
-                "postgres://ada@host/db?sslmod=disable",
-                "unknown setting \"sslmod\"",
-            ),
-            (
-                "postgres://ada@host/db?io_timeout=5",
-                "unknown setting \"io_timeout\"",
-            ),
-            (
-                "postgres://ada@host/db?sslrootcert=x",
-                "libpq's setting `sslrootcert` is not supp",
-            ),
-            (
-                "postgres://ada@host/db?sslmode=require",
-                "this build has no TLS",
-            ),
+            ("postgres://ada@host:none/db", "the port is not a number from 1 to 65535"),
+            ("postgres://ada@host:0/db", "the port is not a number from 1 to 65535"),
+            ("postgres://ada@host/db?sslmod=disable", "unknown setting \"sslmod\""),
+            ("postgres://ada@host/db?io_timeout=5", "unknown setting \"io_timeout\""),
+            ("postgres://ada@host/db?sslrootcert=x", "libpq's setting `sslrootcert` is not supp"),
+            ("postgres://ada@host/db?sslmode=require", "this build has no TLS"),
             ("postgres://ada@host/db?ssl=true", "this build has no TLS"),
-            (
-                "postgres://ada@host/db?ssl=false",
-                "unknown setting \"ssl\"",
-            ),
-            (
-                "postgres://ada@host/db?port",
-                "parameter 1 of the connection URL has no `=`",
-            ),
-            (
-                "postgres://ada@host/db?port=1&&port=2",
-                "parameter 2 of the connection URL has no",
-            ),
-            (
-                "postgres://ada@host/db?options=-ca=b",
-                "parameter 1 of the connection URL has more",
-            ),
-            (
-                "postgres://ada@host/db?password=x&y=z",
-                "unknown setting in parameter 2, behind the",
-            ),
-            (
-                "postgres://ada@host/db?password=x&sslkey=y",
-                "`sslkey` is not supported yet",
-            ),
+            ("postgres://ada@host/db?ssl=false", "unknown setting \"ssl\""),
+            ("postgres://ada@host/db?port", "parameter 1 of the connection URL has no `=`"),
+            ("postgres://ada@host/db?port=1&&port=2", "parameter 2 of the connection URL has no"),
+            ("postgres://ada@host/db?options=-ca=b", "parameter 1 of the connection URL has more"),
+            ("postgres://ada@host/db?password=x&y=z", "unknown setting in parameter 2, behind the"),
+            ("postgres://ada@host/db?password=x&sslkey=y", "`sslkey` is not supported yet"),
             ("postgres://ada@host/db?=x", "unknown setting \"\""),
         ] {
             assert!(error_of(url).contains(what), "{url}: {}", error_of(url));
@@ -410,10 +302,7 @@ mod tests {
             ("postgres://ada@host:%C3/db", "the port in"),
             ("postgres://ada@host/%C3", "the database name in"),
             ("postgres://ada@host/db?%C3=x", "the name of parameter 1 in"),
-            (
-                "postgres://ada@host/db?port=1&options=%C3",
-                "the value of `options` in",
-            ),
+            ("postgres://ada@host/db?port=1&options=%C3", "the value of `options` in"),
         ] {
             for (flaw, what) in [
                 ("%C3", "is not UTF-8"),
@@ -423,10 +312,7 @@ mod tests {
                 ("a b", "has a plain blank"),
             ] {
                 let error = error_of(&url.replace("%C3", flaw));
-                assert!(
-                    error.contains(part) && error.contains(what),
-                    "{url} {flaw}: {error}"
-                );
+                assert!(error.contains(part) && error.contains(what), "{url} {flaw}: {error}");
             }
         }
     }
@@ -469,11 +355,7 @@ mod tests {
             "host=db password=hunter2",
         ] {
             let error = PgConfig::from_url(url).expect_err(url);
-            for text in [
-                error.to_string(),
-                format!("{error:#}"),
-                format!("{error:?}"),
-            ] {
+            for text in [error.to_string(), format!("{error:#}"), format!("{error:?}")] {
                 assert!(!text.contains("hunter2"), "{url}: {text}");
             }
         }

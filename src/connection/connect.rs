@@ -40,10 +40,7 @@ impl PgConnection {
     ///
     /// As [`connect`](Self::connect).
     pub fn connect_with_timeout(config: &PgConfig, timeout: Duration) -> PgResult<Self> {
-        Self::connect_by(
-            config,
-            Deadline::after(Instant::now(), "connect_timeout", timeout),
-        )
+        Self::connect_by(config, Deadline::after(Instant::now(), "connect_timeout", timeout))
     }
 
     fn connect_by(config: &PgConfig, deadline: Option<Deadline>) -> PgResult<Self> {
@@ -88,11 +85,7 @@ fn open(config: &PgConfig, deadline: Option<Deadline>) -> PgResult<Socket> {
         let now = Instant::now();
         if let Some(Deadline { setting, value, .. }) = deadline.filter(|limit| limit.at <= now) {
             let doing = "connecting to the server's address";
-            return Err(PgError::Timeout(Box::new(Timeout {
-                setting,
-                value,
-                doing,
-            })));
+            return Err(PgError::Timeout(Box::new(Timeout { setting, value, doing })));
         }
         let until = [deadline.map(|limit| limit.at), connecting.retry_at()];
         wait(connecting.source(), until.into_iter().flatten().min())?;

@@ -41,11 +41,7 @@ impl PgConnection {
         }
         // Also when bytes keep coming: a deadline is for the whole operation.
         let now = Instant::now();
-        if self
-            .engine
-            .deadline()
-            .is_some_and(|deadline| deadline <= now)
-        {
+        if self.engine.deadline().is_some_and(|deadline| deadline <= now) {
             self.engine.handle_timeout(now);
         }
         Ok(())
@@ -97,11 +93,7 @@ impl PgConnection {
     /// it is ready.
     pub(super) fn wait(&self, until: Option<Instant>) -> PgResult<bool> {
         let interest = self.engine.interest();
-        let source = Source {
-            fd: self.socket.as_fd(),
-            read: interest.read,
-            write: interest.write,
-        };
+        let source = Source { fd: self.socket.as_fd(), read: interest.read, write: interest.write };
         Ok(wait(Some(source), until)?)
     }
 
@@ -138,11 +130,7 @@ impl PgConnection {
         self.take_events()?;
         let count = self.receive()?;
         self.take_events()?;
-        if count == 0 {
-            Err(PgError::WouldBlock)
-        } else {
-            Ok(count)
-        }
+        if count == 0 { Err(PgError::WouldBlock) } else { Ok(count) }
     }
 
     /// Sends as much of the queued output as the socket takes at this moment; returns the number of
@@ -158,11 +146,7 @@ impl PgConnection {
         }
         let count = self.send()?;
         self.take_events()?;
-        if count == 0 {
-            Err(PgError::WouldBlock)
-        } else {
-            Ok(count)
-        }
+        if count == 0 { Err(PgError::WouldBlock) } else { Ok(count) }
     }
 
     /// Waits until bytes from the server are here and takes them in; returns their number. Queued
@@ -220,10 +204,6 @@ impl PgConnection {
         if self.wait(deadline)? {
             return Ok(());
         }
-        Err(PgError::Timeout(Box::new(Timeout {
-            setting: "timeout",
-            value,
-            doing,
-        })))
+        Err(PgError::Timeout(Box::new(Timeout { setting: "timeout", value, doing })))
     }
 }

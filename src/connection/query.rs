@@ -44,11 +44,7 @@ impl SimpleResult {
 impl From<CommandResult> for SimpleResult {
     fn from(result: CommandResult) -> Self {
         let columns = result.columns().map(<[Column]>::to_vec).unwrap_or_default();
-        Self {
-            columns,
-            tag: result.tag(),
-            rows: result.into_rows(),
-        }
+        Self { columns, tag: result.tag(), rows: result.into_rows() }
     }
 }
 
@@ -90,12 +86,7 @@ impl PgConnection {
     ///
     /// As [`query`](Self::query).
     pub fn query_with(&mut self, sql: &str, params: impl Params) -> PgResult<Vec<Row>> {
-        Ok(self
-            .run(Request::Query {
-                sql,
-                params: &params,
-            })?
-            .into_rows())
+        Ok(self.run(Request::Query { sql, params: &params })?.into_rows())
     }
 
     /// Runs a statement that returns exactly one row.
@@ -132,10 +123,7 @@ impl PgConnection {
     ///
     /// As [`query`](Self::query).
     pub fn execute_with(&mut self, sql: &str, params: impl Params) -> PgResult<u64> {
-        let outcome = self.run(Request::Query {
-            sql,
-            params: &params,
-        })?;
+        let outcome = self.run(Request::Query { sql, params: &params })?;
         Ok(outcome.last().tag().rows().unwrap_or(0))
     }
 
@@ -189,12 +177,7 @@ impl PgConnection {
         statement: &Statement,
         params: impl Params,
     ) -> PgResult<Vec<Row>> {
-        Ok(self
-            .run(Request::Execute {
-                statement,
-                params: &params,
-            })?
-            .into_rows())
+        Ok(self.run(Request::Execute { statement, params: &params })?.into_rows())
     }
 
     /// Runs a prepared statement and returns the number of rows that it touched.
@@ -207,10 +190,7 @@ impl PgConnection {
         statement: &Statement,
         params: impl Params,
     ) -> PgResult<u64> {
-        let outcome = self.run(Request::Execute {
-            statement,
-            params: &params,
-        })?;
+        let outcome = self.run(Request::Execute { statement, params: &params })?;
         Ok(outcome.last().tag().rows().unwrap_or(0))
     }
 
@@ -240,10 +220,7 @@ impl PgConnection {
     /// has BEGIN and COMMIT of its own.
     pub fn query_simple(&mut self, sql: &str) -> PgResult<Vec<Row>> {
         let outcome = self.run(Request::Simple { sql })?;
-        let last = outcome
-            .into_results()
-            .rev()
-            .find(|result| result.columns().is_some());
+        let last = outcome.into_results().rev().find(|result| result.columns().is_some());
         Ok(last.map(CommandResult::into_rows).unwrap_or_default())
     }
 
@@ -285,10 +262,7 @@ impl PgConnection {
 fn exactly_one(rows: Vec<Row>) -> PgResult<Row> {
     match <[Row; 1]>::try_from(rows) {
         Ok([row]) => Ok(row),
-        Err(rows) => Err(PgError::Rows {
-            expected: "exactly one row",
-            got: rows.len() as u64,
-        }),
+        Err(rows) => Err(PgError::Rows { expected: "exactly one row", got: rows.len() as u64 }),
     }
 }
 
@@ -298,9 +272,6 @@ fn at_most_one(rows: Vec<Row>) -> PgResult<Option<Row>> {
     }
     match <[Row; 1]>::try_from(rows) {
         Ok([row]) => Ok(Some(row)),
-        Err(rows) => Err(PgError::Rows {
-            expected: "at most one row",
-            got: rows.len() as u64,
-        }),
+        Err(rows) => Err(PgError::Rows { expected: "at most one row", got: rows.len() as u64 }),
     }
 }

@@ -27,12 +27,7 @@ impl Engine {
             return Ok(Step::Starved);
         };
         if frame.tag == tag::DATA_ROW {
-            return Self::data_row(
-                &mut self.in_flight.front_mut(),
-                frame,
-                &mut self.cells,
-                size,
-            );
+            return Self::data_row(&mut self.in_flight.front_mut(), frame, &mut self.cells, size);
         }
         let tag = frame.tag;
         let message = Backend::parse(frame)?;
@@ -46,17 +41,12 @@ impl Engine {
         };
         match (request.phase, message) {
             (Phase::Close(left), Backend::CloseComplete) => {
-                request.phase = if left > 1 {
-                    Phase::Close(left - 1)
-                } else {
-                    request.first_phase()
-                };
+                request.phase =
+                    if left > 1 { Phase::Close(left - 1) } else { request.first_phase() };
             }
             (Phase::Parse, Backend::ParseComplete) => self.parse_complete(),
             (Phase::StatementParameters, Backend::ParameterDescription(list)) => {
-                let types = list
-                    .map(|oid| Ok(Oid::new(oid?)))
-                    .collect::<PgResult<Vec<_>>>()?;
+                let types = list.map(|oid| Ok(Oid::new(oid?))).collect::<PgResult<Vec<_>>>()?;
                 if let Kind::Prepare { params, .. } = &mut request.kind {
                     *params = types;
                 }
@@ -85,21 +75,17 @@ impl Engine {
                 self.command_complete(CommandTag::EMPTY);
             }
             (Phase::PortalRows | Phase::Command, Backend::CopyInResponse(_)) => {
-                self.refuse_copy_in()?
+                self.refuse_copy_in()?;
             }
             (Phase::PortalRows | Phase::Command, Backend::CopyOutResponse(_)) => {
-                request.phase = Phase::CopyOut;
-                request.error.get_or_insert(PgError::Usage(
-                    "COPY to STDOUT goes through copy_out, not through a query; its data were dropped"
-                        .to_owned(),
-                ));
+                refuse_copy_out(request);
             }
             (Phase::CopyOut, Backend::CopyData(_) | Backend::CopyDone) => {}
             (Phase::Command | Phase::Sync, Backend::ReadyForQuery(status)) => {
                 self.ready_for_query(status);
             }
             (_, Backend::ErrorResponse(fields)) => {
-                self.error_response(ServerError::parse(fields)?)?
+                self.error_response(ServerError::parse(fields)?)?;
             }
             (_, message) => return any_time(&mut self.session, &mut self.pending, tag, message),
         }
@@ -123,9 +109,7 @@ impl Engine {
             return Err(out_of_place(tag::DATA_ROW));
         };
         let Some((count, body)) = frame.body.split_first_chunk() else {
-            return Err(PgError::Protocol(
-                "malformed DataRow: it has no cell count".to_owned(),
-            ));
+            return Err(PgError::Protocol("malformed DataRow: it has no cell count".to_owned()));
         };
         let count = i16::from_be_bytes(*count);
         if usize::try_from(count) != Ok(columns.len()) {
@@ -158,10 +142,7 @@ impl Engine {
         };
         request.describe(Some(Rc::clone(&columns)));
         if request.delivery == Delivery::Events {
-            self.pending.push_back(Event::Columns {
-                ticket: request.ticket,
-                columns,
-            });
+            self.pending.push_back(Event::Columns { ticket: request.ticket, columns });
         }
     }
 
@@ -189,17 +170,11 @@ impl Engine {
         let Some(request) = self.in_flight.front_mut() else {
             return;
         };
-        request.phase = if matches!(request.kind, Kind::Simple) {
-            Phase::Command
-        } else {
-            Phase::Sync
-        };
+        request.phase =
+            if matches!(request.kind, Kind::Simple) { Phase::Command } else { Phase::Sync };
         request.command_complete(tag);
         if request.delivery == Delivery::Events {
-            self.pending.push_back(Event::CommandComplete {
-                ticket: request.ticket,
-                tag,
-            });
+            self.pending.push_back(Event::CommandComplete { ticket: request.ticket, tag });
         }
     }
 
@@ -215,9 +190,7 @@ impl Engine {
         let Some(request) = self.in_flight.front_mut() else {
             return Ok(());
         };
-        request
-            .error
-            .get_or_insert_with(|| PgError::Usage(error.to_owned()));
+        request.error.get_or_insert_with(|| PgError::Usage(error.to_owned()));
         let buf = self.send.writer();
         frontend::copy_fail(buf, error)?;
         // The Sync behind a COPY of the extended protocol was swallowed while the server waited for
@@ -233,13 +206,8 @@ impl Engine {
         let Some(request) = self.in_flight.front_mut() else {
             return Err(error.into());
         };
-        if let (
-            Phase::Bind,
-            Kind::Execute {
-                statement: Some((statement, _)),
-                ..
-            },
-        ) = (request.phase, &request.kind)
+        if let (Phase::Bind, Kind::Execute { statement: Some((statement, _)), .. }) =
+            (request.phase, &request.kind)
         {
             if error.code == SqlState::INVALID_SQL_STATEMENT_NAME {
                 // Somebody has deallocated it behind our back; the next execution prepares it
@@ -289,9 +257,7 @@ impl Engine {
             Delivery::Collect => self.finished.push((request.ticket, Ok(request.outcome))),
             Delivery::Events => {}
         }
-        self.pending.push_back(Event::Complete {
-            ticket: request.ticket,
-        });
+        self.pending.push_back(Event::Complete { ticket: request.ticket });
     }
 
     /// Ends a request that has left the queue with an error.
@@ -333,11 +299,7 @@ impl Engine {
         const SHOWN: usize = 20;
         let list = self.declared.iter().take(params.min(SHOWN)).enumerate();
         let list = list.map(|(index, (rust_type, oid))| {
-            format!(
-                "${}: {rust_type} -> {}",
-                index + 1,
-                TypeMap::builtin().describe(*oid)
-            )
+            format!("${}: {rust_type} -> {}", index + 1, TypeMap::builtin().describe(*oid))
         });
         let list: Vec<_> = list.collect();
         let more = if params > SHOWN { ", ..." } else { "" };
@@ -358,29 +320,28 @@ pub(super) fn any_time(
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     pending.push_back(match message {
         Backend::NoticeResponse(fields) => Event::Notice(Box::new(ServerError::parse(fields)?)),
-        Backend::NotificationResponse {
-            process_id,
-            channel,
-            payload,
-        } => {
+        Backend::NotificationResponse { process_id, channel, payload } => {
             let (channel, payload) = (text(channel), text(payload));
-            Event::Notification(Notification {
-                process_id,
-                channel,
-                payload,
-            })
+            Event::Notification(Notification { process_id, channel, payload })
         }
         Backend::ParameterStatus { name, value } => {
             let (name, value) = (text(name), text(value));
             session.set_parameter(&name, &value)?;
-            Event::ParameterStatus {
-                name: name.into(),
-                value: value.into(),
-            }
+            Event::ParameterStatus { name: name.into(), value: value.into() }
         }
         _ => return Err(out_of_place(tag)),
     });
     Ok(Step::Consumed)
+}
+
+/// The server sends COPY data that nobody wants: they are dropped, and the request fails.
+fn refuse_copy_out(request: &mut InFlight) {
+    request.phase = Phase::CopyOut;
+    request.error.get_or_insert_with(|| {
+        let why =
+            "COPY to STDOUT goes through copy_out, not through a query; its data were dropped";
+        PgError::Usage(why.to_owned())
+    });
 }
 
 fn command_tag(tag: &[u8]) -> PgResult<CommandTag> {

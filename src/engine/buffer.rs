@@ -114,9 +114,7 @@ impl SendBuffer {
     /// What is to be sent, up to the byte numbered `limit`.
     pub(super) fn pending(&self, limit: u64) -> &[u8] {
         let end = usize::try_from(limit.saturating_sub(self.base)).unwrap_or(usize::MAX);
-        self.bytes
-            .get(self.head..end.min(self.bytes.len()))
-            .unwrap_or_default()
+        self.bytes.get(self.head..end.min(self.bytes.len())).unwrap_or_default()
     }
 
     /// The first `count` pending bytes have been sent.
@@ -166,11 +164,7 @@ mod tests {
         assert_eq!(buffer.space().len(), INITIAL);
         buffer.received(INITIAL);
         buffer.consume(INITIAL - 10);
-        assert_eq!(
-            buffer.space().len(),
-            INITIAL - 10,
-            "the tail was moved to the front"
-        );
+        assert_eq!(buffer.space().len(), INITIAL - 10, "the tail was moved to the front");
         assert_eq!(buffer.unread().len(), 10);
         buffer.received(INITIAL - 10);
         assert_eq!(buffer.space().len(), INITIAL, "a full buffer doubles");

@@ -93,38 +93,25 @@ impl CommandTag {
     const LONGEST: usize = 63;
 
     /// The tag of an empty query, which has none.
-    pub(crate) const EMPTY: Self = Self {
-        bytes: [0; Self::LONGEST],
-        length: 0,
-    };
+    pub(crate) const EMPTY: Self = Self { bytes: [0; Self::LONGEST], length: 0 };
 
     /// `None` when the tag is longer than any server's, or is not ASCII.
     pub(super) fn new(tag: &[u8]) -> Option<Self> {
         let mut bytes = [0; Self::LONGEST];
         bytes.get_mut(..tag.len())?.copy_from_slice(tag);
-        tag.is_ascii().then_some(Self {
-            bytes,
-            length: u8::try_from(tag.len()).ok()?,
-        })
+        tag.is_ascii().then_some(Self { bytes, length: u8::try_from(tag.len()).ok()? })
     }
 
     /// The tag's text.
     pub fn as_str(&self) -> &str {
-        let tag = self
-            .bytes
-            .get(..usize::from(self.length))
-            .unwrap_or_default();
+        let tag = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
         std::str::from_utf8(tag).unwrap_or_default()
     }
 
     /// The number of rows that the command touched; `None` for commands that do not count rows.
     pub fn rows(&self) -> Option<u64> {
         let (words, number) = self.as_str().rsplit_once(' ')?;
-        words
-            .starts_with(|c: char| c.is_ascii_alphabetic())
-            .then_some(number)?
-            .parse()
-            .ok()
+        words.starts_with(|c: char| c.is_ascii_alphabetic()).then_some(number)?.parse().ok()
     }
 }
 
@@ -148,10 +135,7 @@ pub struct CommandResult {
 }
 
 impl CommandResult {
-    pub(super) const NOTHING: Self = Self {
-        rows: None,
-        tag: CommandTag::EMPTY,
-    };
+    pub(super) const NOTHING: Self = Self { rows: None, tag: CommandTag::EMPTY };
 
     /// The command's tag; an empty one for an empty query.
     pub fn tag(&self) -> CommandTag {
@@ -189,11 +173,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(super) const NOTHING: Self = Self {
-        earlier: Vec::new(),
-        last: CommandResult::NOTHING,
-        statement: None,
-    };
+    pub(super) const NOTHING: Self =
+        Self { earlier: Vec::new(), last: CommandResult::NOTHING, statement: None };
 
     /// The result of the last command.
     pub fn last(&self) -> &CommandResult {

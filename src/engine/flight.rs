@@ -43,15 +43,9 @@ pub(super) enum Phase {
 pub(super) enum Kind {
     /// Bind, Describe, Execute of a statement; `parse` when a Parse goes before, with the name that
     /// it makes.
-    Execute {
-        parse: bool,
-        statement: Option<(Statement, Name)>,
-    },
+    Execute { parse: bool, statement: Option<(Statement, Name)> },
     /// Parse, Describe.
-    Prepare {
-        name: Name,
-        params: Vec<crate::types::Oid>,
-    },
+    Prepare { name: Name, params: Vec<crate::types::Oid> },
     /// Query.
     Simple,
     /// Nothing but what stands before the Sync.
@@ -114,10 +108,7 @@ impl InFlight {
 
     /// A command is done: its rows and tag become a result.
     pub(super) fn command_complete(&mut self, tag: CommandTag) {
-        let result = CommandResult {
-            rows: self.rows.take(),
-            tag,
-        };
+        let result = CommandResult { rows: self.rows.take(), tag };
         self.columns = None;
         let earlier = std::mem::replace(&mut self.outcome.last, result);
         if self.completed {

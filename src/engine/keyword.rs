@@ -53,8 +53,7 @@ fn is_word(c: char) -> bool {
 
 /// Splits behind byte `end`, or takes everything when there is no end.
 fn split_after(text: &str, end: Option<usize>) -> (&str, &str) {
-    end.and_then(|end| text.split_at_checked(end))
-        .unwrap_or((text, ""))
+    end.and_then(|end| text.split_at_checked(end)).unwrap_or((text, ""))
 }
 
 /// Behind the comment that `text` begins with; comments nest.
@@ -113,28 +112,17 @@ mod tests {
 
     #[test]
     fn words_are_found_between_everything_else() {
-        assert_eq!(
-            words("COPY t (a, b) FROM stdin"),
-            ["COPY", "t", "a", "b", "FROM", "stdin"]
-        );
-        assert_eq!(
-            words("  -- copy\n/* x /* copy */ y */ select 1"),
-            ["select"]
-        );
+        assert_eq!(words("COPY t (a, b) FROM stdin"), ["COPY", "t", "a", "b", "FROM", "stdin"]);
+        assert_eq!(words("  -- copy\n/* x /* copy */ y */ select 1"), ["select"]);
         assert_eq!(words("a 'it''s b' c \"d \"\" e\" f"), ["a", "c", "f"]);
         assert_eq!(words(r"a E'it\'s b' c"), ["a", "c"]);
-        assert_eq!(
-            words("a $$ b $$ c $x$ d $$ e $x$ f $1 g"),
-            ["a", "c", "f", "g"]
-        );
+        assert_eq!(words("a $$ b $$ c $x$ d $$ e $x$ f $1 g"), ["a", "c", "f", "g"]);
         assert_eq!(words("naïve ä1 _x"), ["naïve", "ä1", "_x"]);
     }
 
     #[test]
     fn unfinished_texts_end() {
-        for sql in [
-            "'abc", "\"abc", "/* abc", "-- abc", "$$ abc", "$", "E'\\", "$x", "/", "",
-        ] {
+        for sql in ["'abc", "\"abc", "/* abc", "-- abc", "$$ abc", "$", "E'\\", "$x", "/", ""] {
             assert_eq!(words(sql), [""; 0], "{sql}");
         }
     }

@@ -151,9 +151,7 @@ impl Engine {
             end: None,
             broken: None,
         };
-        engine
-            .session
-            .set_protocol_minor(config.get_max_protocol_version().minor());
+        engine.session.set_protocol_minor(config.get_max_protocol_version().minor());
         engine.startup = Some(Startup::begin(config, encryption, engine.send.writer())?);
         Ok(engine)
     }
@@ -235,10 +233,7 @@ impl Engine {
     fn row_event(&self, ticket: Ticket, size: usize) -> Option<Event<'_>> {
         let columns = self.in_flight.front()?.columns()?;
         let cells = self.recv.consumed(size)?.body.get(2..)?;
-        Some(Event::Row {
-            ticket,
-            row: RowRef::new(columns, cells, &self.cells),
-        })
+        Some(Event::Row { ticket, row: RowRef::new(columns, cells, &self.cells) })
     }
 
     /// Consumes one message.
@@ -261,11 +256,7 @@ impl Engine {
             }
         };
         self.recv.consume(size);
-        if self.startup.is_some() {
-            self.step_startup(size)
-        } else {
-            self.step_answer(size)
-        }
+        if self.startup.is_some() { self.step_startup(size) } else { self.step_answer(size) }
     }
 
     /// The finished result of a request with [`Delivery::Collect`], once; `None` while there is
@@ -275,11 +266,7 @@ impl Engine {
     ///
     /// Why the request failed.
     pub fn take(&mut self, ticket: Ticket) -> PgResult<Option<Outcome>> {
-        match self
-            .finished
-            .iter()
-            .position(|(finished, _)| *finished == ticket)
-        {
+        match self.finished.iter().position(|(finished, _)| *finished == ticket) {
             Some(place) => self.finished.swap_remove(place).1.map(Some),
             None => Ok(None),
         }

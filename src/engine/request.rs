@@ -136,9 +136,7 @@ impl Engine {
             Err(error) => {
                 self.send.writer().truncate(mark);
                 self.declared.truncate(params_before);
-                closes
-                    .drain(..)
-                    .for_each(|name| self.statements.unwanted(name));
+                closes.drain(..).for_each(|name| self.statements.unwanted(name));
                 Err(error)
             }
         }
@@ -156,13 +154,7 @@ impl Engine {
                 refuse_copy(sql)?;
                 self.write_parse(sql, params)?;
                 self.write_execute("", params, |_| Oid::UNSPECIFIED)?;
-                (
-                    Kind::Execute {
-                        parse: true,
-                        statement: None,
-                    },
-                    Rc::from(sql),
-                )
+                (Kind::Execute { parse: true, statement: None }, Rc::from(sql))
             }
             Request::Execute { statement, params } => self.write_statement(statement, params)?,
             Request::Prepare { sql, types } => {
@@ -172,13 +164,7 @@ impl Engine {
                 let text = name.to_string();
                 frontend::parse(buf, &text, sql, types.iter().map(|oid| oid.get()))?;
                 frontend::describe(buf, Target::Statement(&text))?;
-                (
-                    Kind::Prepare {
-                        name,
-                        params: Vec::new(),
-                    },
-                    Rc::from(sql),
-                )
+                (Kind::Prepare { name, params: Vec::new() }, Rc::from(sql))
             }
             Request::Simple { sql } => {
                 refuse_copy(sql)?;
@@ -213,10 +199,8 @@ impl Engine {
             frontend::parse(self.send.writer(), &text, statement.sql(), oids)?;
         }
         self.write_execute(&text, params, declared)?;
-        let kind = Kind::Execute {
-            parse: known.is_none(),
-            statement: Some((statement.clone(), name)),
-        };
+        let kind =
+            Kind::Execute { parse: known.is_none(), statement: Some((statement.clone(), name)) };
         Ok((kind, statement.shared_sql()))
     }
 
@@ -252,14 +236,7 @@ impl Engine {
             declared.push_back((param.rust_type(), oid));
             encode(param, oid, types, buf).map_err(|error| error.at_parameter(index + 1))
         };
-        frontend::bind(
-            buf,
-            "",
-            statement,
-            params.len(),
-            value,
-            Format::Binary.code(),
-        )?;
+        frontend::bind(buf, "", statement, params.len(), value, Format::Binary.code())?;
         frontend::describe(buf, Target::Portal(""))?;
         frontend::execute(buf, "", 0)?;
         Ok(())
@@ -286,10 +263,7 @@ fn encode(param: &dyn ToSql, oid: Oid, types: &TypeMap, buf: &mut Vec<u8>) -> Pg
 /// command like any other.
 fn refuse_copy(sql: &str) -> PgResult<()> {
     let mut words = Words(sql);
-    if !words
-        .next()
-        .is_some_and(|word| word.eq_ignore_ascii_case("copy"))
-    {
+    if !words.next().is_some_and(|word| word.eq_ignore_ascii_case("copy")) {
         return Ok(());
     }
     for word in words {

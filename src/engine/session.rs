@@ -44,10 +44,7 @@ impl Session {
     /// The value of a run-time parameter that the server reports (`server_version`, `TimeZone`
     /// ...).
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters
-            .iter()
-            .find(|(known, _)| **known == *name)
-            .map(|(_, value)| &**value)
+        self.parameters.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
     }
 
     /// The minor version of protocol 3 that is spoken.
@@ -78,14 +75,10 @@ impl Session {
     pub(super) fn set_parameter(&mut self, name: &str, value: &str) -> PgResult<()> {
         if name == "client_encoding" && value != "UTF8" {
             return Err(PgError::Protocol(format!(
-                "the session's client_encoding was set to {value}; this driver speaks UTF8 only, leave it at that"
+                "the session's client_encoding was set to {value}; this driver speaks UTF8 only"
             )));
         }
-        match self
-            .parameters
-            .iter_mut()
-            .find(|(known, _)| **known == *name)
-        {
+        match self.parameters.iter_mut().find(|(known, _)| **known == *name) {
             Some((_, known)) => *known = value.into(),
             None => self.parameters.push((name.into(), value.into())),
         }

@@ -209,10 +209,7 @@ impl Startup {
         let password = secret_or_missing(self.password.take(), &self.user)?;
         let scram = ScramClient::new(password.as_bytes(), binding, self.max_scram_iterations)?;
         if !is_offered(scram.mechanism()) {
-            let names: Vec<_> = offered
-                .iter()
-                .map(|name| String::from_utf8_lossy(name))
-                .collect();
+            let names: Vec<_> = offered.iter().map(|name| String::from_utf8_lossy(name)).collect();
             return Err(PgError::Auth(format!(
                 "the server offers only these SASL mechanisms: {}; this driver has {}",
                 names.join(", "),
@@ -241,9 +238,7 @@ fn unexpected(request: &Authentication<'_>) -> PgError {
             );
         }
     };
-    PgError::Auth(format!(
-        "the server asks for {method}, which this driver does not support"
-    ))
+    PgError::Auth(format!("the server asks for {method}, which this driver does not support"))
 }
 
 impl Engine {
@@ -277,10 +272,7 @@ impl Engine {
             Backend::Authentication(request) if !settled => {
                 startup.authenticate(request, self.send.writer())?;
             }
-            Backend::NegotiateProtocolVersion {
-                newest,
-                mut options,
-            } => {
+            Backend::NegotiateProtocolVersion { newest, mut options } => {
                 let minor = u16::try_from(newest & 0xffff).unwrap_or_default();
                 if newest >> 16 != 3 || settled {
                     return Err(PgError::Protocol(
@@ -296,10 +288,7 @@ impl Engine {
                 }
                 self.session.set_protocol_minor(minor);
             }
-            Backend::BackendKeyData {
-                process_id,
-                secret_key,
-            } if settled => {
+            Backend::BackendKeyData { process_id, secret_key } if settled => {
                 self.session.set_backend_key(process_id, secret_key);
             }
             Backend::ReadyForQuery(status) if settled => {

@@ -32,12 +32,7 @@ impl Statement {
             static NEXT: Cell<u64> = const { Cell::new(0) };
         }
         let id = NEXT.replace(NEXT.get() + 1);
-        Self(Rc::new(Inner {
-            id,
-            sql,
-            params,
-            columns,
-        }))
+        Self(Rc::new(Inner { id, sql, params, columns }))
     }
 
     /// The SQL text.
@@ -162,10 +157,7 @@ mod tests {
         statements.clear();
         assert_eq!(statements.name(&select), None);
         let second = statements.new_name();
-        assert_ne!(
-            first, second,
-            "a name of before the clear is not used again"
-        );
+        assert_ne!(first, second, "a name of before the clear is not used again");
     }
 
     #[test]

@@ -29,11 +29,7 @@ impl Deadline {
 
     fn error(&self, doing: &'static str) -> PgError {
         let Self { setting, value, .. } = *self;
-        PgError::Timeout(Box::new(Timeout {
-            setting,
-            value,
-            doing,
-        }))
+        PgError::Timeout(Box::new(Timeout { setting, value, doing }))
     }
 }
 
@@ -51,11 +47,7 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new(config: &PgConfig, startup: Option<Deadline>) -> Self {
-        Self {
-            startup,
-            drain_timeout: config.get_drain_timeout(),
-            drain: None,
-        }
+        Self { startup, drain_timeout: config.get_drain_timeout(), drain: None }
     }
 
     /// Startup is over.
@@ -74,10 +66,7 @@ impl Engine {
     pub fn deadline(&self) -> Option<Instant> {
         let requests = self.in_flight.iter().filter_map(|request| request.deadline);
         let others = [self.clock.startup, self.clock.drain];
-        requests
-            .chain(others.into_iter().flatten())
-            .map(|deadline| deadline.at)
-            .min()
+        requests.chain(others.into_iter().flatten()).map(|deadline| deadline.at).min()
     }
 
     /// Ends what has taken too long by `now`.
@@ -121,11 +110,7 @@ impl Engine {
     /// back, else its answer is drained when it comes. No event follows.
     pub fn discard(&mut self, ticket: Ticket) {
         self.finished.retain(|(finished, _)| *finished != ticket);
-        if let Some(index) = self
-            .in_flight
-            .iter()
-            .position(|request| request.ticket == ticket)
-        {
+        if let Some(index) = self.in_flight.iter().position(|request| request.ticket == ticket) {
             if self.take_back(index).is_none() {
                 self.abandon(index);
             }
@@ -135,15 +120,8 @@ impl Engine {
     /// Removes a request of which nothing was sent.
     fn take_back(&mut self, index: usize) -> Option<InFlight> {
         let sent = self.send.sent_up_to();
-        self.in_flight
-            .get(index)
-            .filter(|request| !request.is_sent(sent))?;
-        let before: usize = self
-            .in_flight
-            .iter()
-            .take(index)
-            .map(|request| request.params)
-            .sum();
+        self.in_flight.get(index).filter(|request| !request.is_sent(sent))?;
+        let before: usize = self.in_flight.iter().take(index).map(|request| request.params).sum();
         let request = self.in_flight.remove(index)?;
         self.send.remove(request.bytes.start, request.bytes.end);
         self.declared.drain(before..before + request.params);
@@ -151,10 +129,7 @@ impl Engine {
         for later in self.in_flight.iter_mut().skip(index) {
             later.bytes = later.bytes.start - length..later.bytes.end - length;
         }
-        request
-            .closes
-            .iter()
-            .for_each(|name| self.statements.unwanted(*name));
+        request.closes.iter().for_each(|name| self.statements.unwanted(*name));
         Some(request)
     }
 
@@ -172,21 +147,13 @@ impl Engine {
     /// been begun.
     #[inline]
     pub(super) fn send_limit(&self) -> u64 {
-        if self.clock.drain.is_none() {
-            u64::MAX
-        } else {
-            self.send_limit_of_started()
-        }
+        if self.clock.drain.is_none() { u64::MAX } else { self.send_limit_of_started() }
     }
 
     /// The end of the last request that has been sent in part.
     pub(super) fn send_limit_of_started(&self) -> u64 {
         let sent = self.send.sent_up_to();
-        let started = self
-            .in_flight
-            .iter()
-            .rev()
-            .find(|request| request.is_sent(sent));
+        let started = self.in_flight.iter().rev().find(|request| request.is_sent(sent));
         started.map_or(sent, |request| request.bytes.end.max(sent))
     }
 
@@ -194,10 +161,7 @@ impl Engine {
     /// goes on.
     pub(super) fn drained(&mut self) {
         if self.clock.drain.is_some()
-            && !self
-                .in_flight
-                .iter()
-                .any(|request| request.delivery == Delivery::Discard)
+            && !self.in_flight.iter().any(|request| request.delivery == Delivery::Discard)
         {
             self.clock.drain = None;
         }

@@ -24,16 +24,10 @@ impl Address {
     /// A name is looked up by the system's resolver, which cannot be interrupted or bounded in
     /// time.
     pub(crate) fn resolve(host: &str, port: u16) -> io::Result<Vec<Self>> {
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let addresses: Vec<_> = (bare, port).to_socket_addrs()?.map(Self::Tcp).collect();
         if addresses.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "the name has no address",
-            ));
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
         }
         Ok(addresses)
     }
@@ -66,13 +60,7 @@ impl Connecting {
     /// Begins with the first address.
     pub(crate) fn start(addresses: Vec<Address>, now: Instant) -> io::Result<Progress> {
         let addresses = addresses.into_iter();
-        Self {
-            addresses,
-            current: None,
-            retry: None,
-            last_error: None,
-        }
-        .next_address(now)
+        Self { addresses, current: None, retry: None, last_error: None }.next_address(now)
     }
 
     /// Goes on after the source became ready or the time to retry has come.
@@ -99,11 +87,7 @@ impl Connecting {
     /// What to wait for.
     pub(crate) fn source(&self) -> Option<Source<'_>> {
         let fd = self.current.as_ref()?.as_fd();
-        Some(Source {
-            fd,
-            read: false,
-            write: true,
-        })
+        Some(Source { fd, read: false, write: true })
     }
 
     /// When to go on without the source being ready.

@@ -21,11 +21,7 @@ pub(crate) fn wait(source: Option<Source<'_>>, deadline: Option<Instant>) -> io:
     let mut fds = source.map(|source| {
         let read = if source.read { libc::POLLIN } else { 0 };
         let write = if source.write { libc::POLLOUT } else { 0 };
-        libc::pollfd {
-            fd: source.fd.as_raw_fd(),
-            events: read | write,
-            revents: 0,
-        }
+        libc::pollfd { fd: source.fd.as_raw_fd(), events: read | write, revents: 0 }
     });
     let (pointer, count) = match &mut fds {
         Some(fd) => (std::ptr::from_mut(fd), 1),
@@ -55,9 +51,7 @@ const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 /// A timeout for poll(2): rounded up, so that it never ends early and spins; -1 for none.
 fn milliseconds(timeout: Option<Duration>) -> libc::c_int {
     let Some(timeout) = timeout else { return -1 };
-    let up = timeout
-        .checked_add(Duration::from_micros(999))
-        .unwrap_or(timeout);
+    let up = timeout.checked_add(Duration::from_micros(999)).unwrap_or(timeout);
     libc::c_int::try_from(up.as_millis()).unwrap_or(libc::c_int::MAX)
 }
 
@@ -82,19 +76,10 @@ mod tests {
     #[test]
     fn waits_for_what_was_asked() -> io::Result<()> {
         let (near, mut far) = UnixStream::pair()?;
-        let source = |read, write| {
-            Some(Source {
-                fd: near.as_fd(),
-                read,
-                write,
-            })
-        };
+        let source = |read, write| Some(Source { fd: near.as_fd(), read, write });
         let soon = Some(Instant::now() + Duration::from_millis(1));
         assert!(!wait(source(true, false), soon)?, "nothing to read yet");
-        assert!(
-            wait(source(true, true), None)?,
-            "but there is room to write"
-        );
+        assert!(wait(source(true, true), None)?, "but there is room to write");
         far.write_all(b"x")?;
         assert!(wait(source(true, false), None)?);
         assert!(!wait(None, soon)?, "without a source it only waits");

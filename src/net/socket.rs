@@ -21,11 +21,7 @@ impl Socket {
     /// Begins to connect to an address. Whether it worked is told by
     /// [`connect_result`](Self::connect_result) once the socket is writable.
     pub(super) fn connect_tcp(address: &SocketAddr) -> io::Result<Self> {
-        let family = if address.is_ipv4() {
-            libc::AF_INET
-        } else {
-            libc::AF_INET6
-        };
+        let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         let socket = Self::new(family)?;
         // Requests are small and go out whole: waiting for more to send would only delay them.
         socket.set_option(libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
@@ -120,8 +116,7 @@ impl Socket {
 
     /// Whether TCP_NODELAY is on; an error for a Unix-domain socket.
     pub(crate) fn nodelay(&self) -> io::Result<bool> {
-        self.option(libc::IPPROTO_TCP, libc::TCP_NODELAY)
-            .map(|value| value != 0)
+        self.option(libc::IPPROTO_TCP, libc::TCP_NODELAY).map(|value| value != 0)
     }
 
     /// Reads what is there; 0 at end of file, [`io::ErrorKind::WouldBlock`] when nothing is there.
@@ -129,14 +124,7 @@ impl Socket {
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         transfer(|| {
             // SAFETY: pointer and length describe `buffer`, which recv(2) fills from the front.
-            unsafe {
-                libc::recv(
-                    self.0.as_raw_fd(),
-                    buffer.as_mut_ptr().cast(),
-                    buffer.len(),
-                    0,
-                )
-            }
+            unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) }
         })
     }
 
@@ -179,11 +167,7 @@ fn transfer(mut call: impl FnMut() -> libc::ssize_t) -> io::Result<usize> {
 
 /// The result of a system call, or the error behind its -1.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// A socket address as the system calls take it.
@@ -278,9 +262,6 @@ mod tests {
     fn s9_13_a_socket_path_that_is_too_long_is_an_error() {
         let path = format!("/{}", "x".repeat(200));
         let error = Socket::connect_unix(Path::new(&path)).expect_err("it does not fit");
-        assert!(
-            error.to_string().contains("201 bytes long, at most 107"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("201 bytes long, at most 107"), "{error}");
     }
 }

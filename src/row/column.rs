@@ -86,16 +86,13 @@ impl ColumnIndex for usize {
 
 impl ColumnIndex for str {
     fn find(&self, columns: &[Column]) -> Result<usize, PgError> {
-        columns
-            .iter()
-            .position(|column| *column.name == *self)
-            .ok_or_else(|| {
-                PgError::Column(format!(
-                    "there is no column named \"{self}\": the row has {} ({})",
-                    columns.len(),
-                    names(columns)
-                ))
-            })
+        columns.iter().position(|column| *column.name == *self).ok_or_else(|| {
+            PgError::Column(format!(
+                "there is no column named \"{self}\": the row has {} ({})",
+                columns.len(),
+                names(columns)
+            ))
+        })
     }
 }
 

@@ -22,12 +22,7 @@ pub(crate) struct RowSet {
 
 impl RowSet {
     pub(crate) fn new(columns: Rc<[Column]>) -> Self {
-        Self {
-            columns,
-            bytes: Vec::new(),
-            offsets: Vec::new(),
-            rows: 0,
-        }
+        Self { columns, bytes: Vec::new(), offsets: Vec::new(), rows: 0 }
     }
 
     pub(crate) fn columns(&self) -> &Rc<[Column]> {
@@ -53,22 +48,14 @@ impl RowSet {
 
     pub(crate) fn row(&self, index: usize) -> RowRef<'_> {
         let width = self.columns.len();
-        let offsets = self
-            .offsets
-            .get(index * width..(index + 1) * width)
-            .unwrap_or_default();
+        let offsets = self.offsets.get(index * width..(index + 1) * width).unwrap_or_default();
         RowRef::new(&self.columns, &self.bytes, offsets)
     }
 
     /// The rows as handles that share this set.
     pub(crate) fn into_rows(self) -> Vec<Row> {
         let set = Rc::new(self);
-        (0..set.rows)
-            .map(|index| Row {
-                set: Rc::clone(&set),
-                index,
-            })
-            .collect()
+        (0..set.rows).map(|index| Row { set: Rc::clone(&set), index }).collect()
     }
 }
 
@@ -181,10 +168,7 @@ impl Row {
             push_cell(&mut set, row.raw(index));
         }
         set.rows = 1;
-        Self {
-            set: Rc::new(set),
-            index: 0,
-        }
+        Self { set: Rc::new(set), index: 0 }
     }
 
     /// A row made of values, for tests of code that reads rows.
@@ -216,14 +200,9 @@ impl Row {
             }
         });
         let mut set = RowSet::new(columns.collect());
-        cells
-            .iter()
-            .for_each(|cell| push_cell(&mut set, cell.as_deref()));
+        cells.iter().for_each(|cell| push_cell(&mut set, cell.as_deref()));
         set.rows = 1;
-        Self {
-            set: Rc::new(set),
-            index: 0,
-        }
+        Self { set: Rc::new(set), index: 0 }
     }
 }
 

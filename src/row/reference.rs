@@ -18,11 +18,7 @@ pub struct RowRef<'a> {
 
 impl<'a> RowRef<'a> {
     pub(crate) fn new(columns: &'a [Column], bytes: &'a [u8], offsets: &'a [usize]) -> Self {
-        Self {
-            columns,
-            bytes,
-            offsets,
-        }
+        Self { columns, bytes, offsets }
     }
 
     /// The number of columns.
@@ -55,9 +51,7 @@ impl<'a> RowRef<'a> {
         let index = column.find(self.columns)?;
         let (Some(column), Some(&offset)) = (self.columns.get(index), self.offsets.get(index))
         else {
-            return Err(PgError::Column(format!(
-                "there is no column with index {index}"
-            )));
+            return Err(PgError::Column(format!("there is no column with index {index}")));
         };
         let value = match cell_at(self.bytes, offset) {
             Some(bytes) => T::from_sql(Cell::new(column.oid, column.format, bytes)),

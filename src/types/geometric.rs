@@ -30,10 +30,7 @@ pub struct Point {
 impl Point {
     fn from_binary(bytes: &[u8]) -> Option<Self> {
         let (x, y) = bytes.split_first_chunk()?;
-        Some(Self {
-            x: f64::from_be_bytes(*x),
-            y: f64::from_be_bytes(y.try_into().ok()?),
-        })
+        Some(Self { x: f64::from_be_bytes(*x), y: f64::from_be_bytes(y.try_into().ok()?) })
     }
 
     fn from_text(text: &str) -> Option<Self> {
@@ -41,10 +38,7 @@ impl Point {
         let read = |number: &str| {
             f64::from_sql(Cell::new(Oid::FLOAT8, Format::Text, number.as_bytes())).ok()
         };
-        Some(Self {
-            x: read(x)?,
-            y: read(y)?,
-        })
+        Some(Self { x: read(x)?, y: read(y)? })
     }
 }
 
@@ -157,9 +151,7 @@ mod tests {
         let types = TypeMap::builtin();
         for &((x, y), _) in SAMPLES {
             let mut bytes = Vec::new();
-            let written = Point { x, y }
-                .encode(types, &mut Out::new(&mut bytes))
-                .unwrap();
+            let written = Point { x, y }.encode(types, &mut Out::new(&mut bytes)).unwrap();
             assert_eq!(written, Encoded::Binary);
             assert_eq!(bytes, [x.to_be_bytes(), y.to_be_bytes()].concat());
             let cell = Cell::new(Oid::POINT, Format::Binary, &bytes);
@@ -176,18 +168,9 @@ mod tests {
 
     #[test]
     fn s8_1_what_is_no_point_is_an_error() {
-        for text in [
-            "",
-            "()",
-            "(1)",
-            "(1,)",
-            "(,1)",
-            "(1,2",
-            "1,2",
-            "(1,2,3)",
-            "(a,b)",
-            "(1e999,0)",
-        ] {
+        for text in
+            ["", "()", "(1)", "(1,)", "(,1)", "(1,2", "1,2", "(1,2,3)", "(a,b)", "(1e999,0)"]
+        {
             assert!(text.parse::<Point>().is_err(), "{text:?}");
         }
         for length in [0, 8, 15, 17, 24] {

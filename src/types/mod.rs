@@ -20,7 +20,7 @@
 //! | `i8` | "char" | "char" |
 //! | `u32`, [`Oid`] | oid | oid |
 //! | `f32`, `f64` | float4, float8 | the same; `f64` also from float4 |
-//! | `&str`, `String`, `Cow<str>`, `Box<str>` | unspecified (text) | text, varchar, bpchar, name, "char", json, jsonb, xml; any cell in text format |
+//! | `&str`, `String`, `Cow<str>`, `Box<str>` | unspecified (text) | strings (see below) |
 //! | `&[u8]`, `Vec<u8>` | bytea | bytea |
 //! | `[u8; 16]` | uuid | uuid |
 //! | [`Date`], [`Time`], [`Timestamp`], [`Timestamptz`], [`Interval`] | themselves | themselves |
@@ -29,9 +29,12 @@
 //! | `IpAddr`, `Ipv4Addr`, `Ipv6Addr`, [`Inet`], [`Cidr`] | inet, cidr | inet, cidr |
 //! | `[u8; 6]` | macaddr | macaddr |
 //! | `(f64, f64)`, [`Point`] | point | point |
-//! | `Vec<T>`, `&[T]`, `[T; N]` | the array type of `T`; strings as `text[]` | one-dimensional arrays of `T` |
+//! | `Vec<T>`, `&[T]`, `[T; N]` | array of `T`; strings as `text[]` | one-dimensional arrays of `T` |
 //! | `Option<T>` | as `T` | as `T`, or NULL |
 //! | [`PgValue`] | by its variant | every type above |
+//!
+//! Strings are read from text, varchar, bpchar, name, "char", json, jsonb and xml, and from every
+//! cell in text format, whatever its type: there it is the server's own text.
 //!
 //! This floor is pure: it knows bytes and types, no connection and no message.
 

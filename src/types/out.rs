@@ -19,11 +19,7 @@ impl<'a> Out<'a> {
     #[inline]
     pub fn new(buf: &'a mut Vec<u8>) -> Self {
         let start = buf.len();
-        Self {
-            buf,
-            start,
-            overflowed: false,
-        }
+        Self { buf, start, overflowed: false }
     }
 
     /// Appends bytes as they are.
@@ -79,11 +75,7 @@ impl<'a> Out<'a> {
     ) -> Result<(), E> {
         self.put_i32(-1);
         let body = self.buf.len();
-        let mut inner = Out {
-            buf: &mut *self.buf,
-            start: self.start,
-            overflowed: self.overflowed,
-        };
+        let mut inner = Out { buf: &mut *self.buf, start: self.start, overflowed: self.overflowed };
         let present = write(&mut inner)?;
         self.overflowed = inner.overflowed;
         match i32::try_from(self.buf.len() - body) {

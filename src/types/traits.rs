@@ -69,10 +69,7 @@ pub trait ToSql {
             Ok(Encoded::Binary) => Format::Binary,
             Ok(Encoded::Null) => return PgValue::Null,
             Err(_) => {
-                return PgValue::Unknown {
-                    oid: Oid::UNSPECIFIED,
-                    bytes,
-                };
+                return PgValue::Unknown { oid: Oid::UNSPECIFIED, bytes };
             }
         };
         let oid = match self.declare(types) {
@@ -81,10 +78,7 @@ pub trait ToSql {
         };
         match PgValue::from_sql(Cell::new(oid, format, &bytes)) {
             Ok(value) => value,
-            Err(_) => PgValue::Unknown {
-                oid: Oid::UNSPECIFIED,
-                bytes,
-            },
+            Err(_) => PgValue::Unknown { oid: Oid::UNSPECIFIED, bytes },
         }
     }
 }

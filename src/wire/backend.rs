@@ -197,10 +197,7 @@ impl<'a> Backend<'a> {
 
     /// The name of the message with this type byte, `None` for a byte that no message has.
     pub fn name(tag: u8) -> Option<&'static str> {
-        Self::MESSAGES
-            .iter()
-            .find(|(byte, _)| *byte == tag)
-            .map(|(_, name)| *name)
+        Self::MESSAGES.iter().find(|(byte, _)| *byte == tag).map(|(_, name)| *name)
     }
 
     /// Parses one message. Lists inside are checked as they are iterated.
@@ -211,10 +208,7 @@ impl<'a> Backend<'a> {
     /// like.
     pub fn parse(frame: Frame<'a>) -> Result<Self, Malformed> {
         let Some(name) = Self::name(frame.tag) else {
-            return Err(Malformed {
-                message: "message",
-                what: "its type is not known",
-            });
+            return Err(Malformed { message: "message", what: "its type is not known" });
         };
         let mut reader = Reader::new(name, frame.body);
         let message = match frame.tag {
@@ -222,9 +216,7 @@ impl<'a> Backend<'a> {
             tag::BACKEND_KEY_DATA => backend_key_data(&mut reader)?,
             tag::BIND_COMPLETE => Self::BindComplete,
             tag::CLOSE_COMPLETE => Self::CloseComplete,
-            tag::COMMAND_COMPLETE => Self::CommandComplete {
-                tag: reader.string()?,
-            },
+            tag::COMMAND_COMPLETE => Self::CommandComplete { tag: reader.string()? },
             tag::COPY_DATA => Self::CopyData(reader.remaining()),
             tag::COPY_DONE => Self::CopyDone,
             tag::COPY_IN_RESPONSE => Self::CopyInResponse(CopyResponse::parse(&mut reader)?),
@@ -247,10 +239,9 @@ impl<'a> Backend<'a> {
                 let count = u16::from_be_bytes(reader.i16()?.to_be_bytes());
                 Self::ParameterDescription(rest(&mut reader, usize::from(count), |r| r.u32()))
             }
-            tag::PARAMETER_STATUS => Self::ParameterStatus {
-                name: reader.string()?,
-                value: reader.string()?,
-            },
+            tag::PARAMETER_STATUS => {
+                Self::ParameterStatus { name: reader.string()?, value: reader.string()? }
+            }
             tag::PARSE_COMPLETE => Self::ParseComplete,
             tag::PORTAL_SUSPENDED => Self::PortalSuspended,
             tag::READY_FOR_QUERY => Self::ReadyForQuery(status(&mut reader)?),
@@ -268,16 +259,11 @@ impl<'a> Authentication<'a> {
             0 => Self::Ok,
             2 => Self::KerberosV5,
             3 => Self::CleartextPassword,
-            5 => Self::Md5Password {
-                salt: reader.u32()?.to_be_bytes(),
-            },
+            5 => Self::Md5Password { salt: reader.u32()?.to_be_bytes() },
             7 => Self::Gss,
             8 => Self::GssContinue(reader.remaining()),
             9 => Self::Sspi,
-            10 => Self::Sasl(Mechanisms {
-                reader: split(reader),
-                done: false,
-            }),
+            10 => Self::Sasl(Mechanisms { reader: split(reader), done: false }),
             11 => Self::SaslContinue(reader.remaining()),
             12 => Self::SaslFinal(reader.remaining()),
             other => {
@@ -290,10 +276,7 @@ impl<'a> Authentication<'a> {
 
 impl<'a> CopyResponse<'a> {
     fn parse(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
-        Ok(Self {
-            format: reader.u8()?,
-            columns: list(reader, |r| r.i16())?,
-        })
+        Ok(Self { format: reader.u8()?, columns: list(reader, |r| r.i16())? })
     }
 }
 
@@ -323,10 +306,7 @@ fn list<'a, T>(
 fn backend_key_data<'a>(reader: &mut Reader<'a>) -> Result<Backend<'a>, Malformed> {
     let process_id = reader.i32()?;
     match reader.len() {
-        4..=256 => Ok(Backend::BackendKeyData {
-            process_id,
-            secret_key: reader.remaining(),
-        }),
+        4..=256 => Ok(Backend::BackendKeyData { process_id, secret_key: reader.remaining() }),
         _ => Err(reader.malformed("its key is not 4 to 256 bytes long")),
     }
 }
@@ -335,10 +315,7 @@ fn negotiate<'a>(reader: &mut Reader<'a>) -> Result<Backend<'a>, Malformed> {
     let newest = reader.i32()?;
     let count =
         usize::try_from(reader.i32()?).map_err(|_| reader.malformed("a count is negative"))?;
-    Ok(Backend::NegotiateProtocolVersion {
-        newest,
-        options: rest(reader, count, |r| r.string()),
-    })
+    Ok(Backend::NegotiateProtocolVersion { newest, options: rest(reader, count, |r| r.string()) })
 }
 
 fn status(reader: &mut Reader<'_>) -> Result<TransactionStatus, Malformed> {

@@ -39,12 +39,7 @@ impl<'a, T> List<'a, T> {
         count: usize,
         item: fn(&mut Reader<'a>) -> Result<T, Malformed>,
     ) -> Self {
-        Self {
-            reader,
-            left: count,
-            item,
-            done: false,
-        }
+        Self { reader, left: count, item, done: false }
     }
 
     /// How many items the message says are left. Not to be trusted for an allocation.

@@ -54,10 +54,7 @@ pub fn next(bytes: &[u8], limit: usize) -> Result<Front<'_>, Malformed> {
         return Ok(Front::Incomplete { needs: HEADER });
     };
     let declared = i32::from_be_bytes([a, b, c, d]);
-    let Some(length) = declared
-        .checked_sub(4)
-        .and_then(|body| usize::try_from(body).ok())
-    else {
+    let Some(length) = declared.checked_sub(4).and_then(|body| usize::try_from(body).ok()) else {
         return Err(Reader::new("message header", &[]).malformed("its length is below 4"));
     };
     if let Some(body) = rest.get(..length) {
@@ -66,11 +63,7 @@ pub fn next(bytes: &[u8], limit: usize) -> Result<Front<'_>, Malformed> {
         }
     }
     if length + HEADER > limit {
-        return Ok(Front::TooLong {
-            declared: length as u64 + HEADER as u64,
-        });
+        return Ok(Front::TooLong { declared: length as u64 + HEADER as u64 });
     }
-    Ok(Front::Incomplete {
-        needs: length + HEADER,
-    })
+    Ok(Front::Incomplete { needs: length + HEADER })
 }

@@ -44,10 +44,7 @@ impl fmt::Display for Unwritable {
                 )
             }
             Self::TooManyParameters { count } => {
-                write!(
-                    f,
-                    "{count} parameters are more than the protocol allows ({MAX_PARAMETERS})"
-                )
+                write!(f, "{count} parameters are more than the protocol allows ({MAX_PARAMETERS})")
             }
         }
     }

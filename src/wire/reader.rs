@@ -30,19 +30,13 @@ impl<'a> Reader<'a> {
     /// A reader over the body of `message`, whose name goes into errors.
     #[inline]
     pub const fn new(message: &'static str, body: &'a [u8]) -> Self {
-        Self {
-            message,
-            rest: body,
-        }
+        Self { message, rest: body }
     }
 
     /// The error that this message is malformed.
     #[cold]
     pub const fn malformed(&self, what: &'static str) -> Malformed {
-        Malformed {
-            message: self.message,
-            what,
-        }
+        Malformed { message: self.message, what }
     }
 
     #[inline]

@@ -59,14 +59,17 @@ fn s8_2_every_sample_is_read_whole() {
     for (name, sample) in testkit::frames::samples() {
         assert_eq!(read_all(&sample), Ok(1), "{name}");
     }
-    let all: Vec<u8> = testkit::frames::samples().into_iter().flat_map(|(_, bytes)| bytes).collect();
+    let all: Vec<u8> =
+        testkit::frames::samples().into_iter().flat_map(|(_, bytes)| bytes).collect();
     assert_eq!(read_all(&all), Ok(testkit::frames::samples().len()));
 }
 
 #[test]
 fn h18_every_prefix_of_every_sample_is_incomplete() {
     for (name, sample) in testkit::frames::samples() {
-        for prefix in testkit::transport::prefixes(&sample).filter(|prefix| prefix.len() < sample.len()) {
+        for prefix in
+            testkit::transport::prefixes(&sample).filter(|prefix| prefix.len() < sample.len())
+        {
             match frame::next(prefix, MAX_MESSAGE_SIZE) {
                 Ok(Front::Incomplete { needs }) => {
                     let known = if prefix.len() < HEADER { HEADER } else { sample.len() };
@@ -94,7 +97,8 @@ fn h18_every_shortened_body_of_every_sample_is_an_error_or_another_message() {
                 || name.contains("GSSContinue")
                 || name.contains("SASLContinue")
                 || name.contains("SASLFinal")
-                || name.contains("Response") && matches!(tag, tag::ERROR_RESPONSE | tag::NOTICE_RESPONSE)
+                || name.contains("Response")
+                    && matches!(tag, tag::ERROR_RESPONSE | tag::NOTICE_RESPONSE)
                 || name.contains("BackendKeyData")
                 || name.contains("Unknown");
             assert!(read.is_err() || free, "{name} cut to {cut} bytes is {read:?}");
@@ -140,7 +144,10 @@ fn h18_lengths_are_checked_before_anything_is_read() {
     let message = testkit::frames::raw(b'D', i32::MAX, b"");
     let too_long = Front::TooLong { declared: (1 << 31) };
     assert_eq!(frame::next(&message, MAX_MESSAGE_SIZE), Ok(too_long));
-    assert_eq!(frame::next(b"Z\0\0\0\x05I", 6), Ok(Front::Whole(Frame { tag: b'Z', body: b"I" }, 6)));
+    assert_eq!(
+        frame::next(b"Z\0\0\0\x05I", 6),
+        Ok(Front::Whole(Frame { tag: b'Z', body: b"I" }, 6))
+    );
     assert_eq!(frame::next(b"Z\0\0\0\x05I", 5), Ok(Front::TooLong { declared: 6 }));
 }
 
@@ -178,11 +185,14 @@ fn s8_2_backend_messages_mean_what_they_say() {
         let Backend::ParameterDescription(types) = m else { return false };
         types.map(Result::unwrap).eq([23, 4_000_000_000])
     });
-    parse(&frames::backend_key_data(-7, &[1; 32]), &|m| {
-        matches!(m, Backend::BackendKeyData { process_id: -7, secret_key } if secret_key == [1; 32])
-    });
+    parse(
+        &frames::backend_key_data(-7, &[1; 32]),
+        &|m| matches!(m, Backend::BackendKeyData { process_id: -7, secret_key } if secret_key == [1; 32]),
+    );
     parse(&frames::negotiate_protocol_version(196_608, &["_pq_.x"]), &|m| {
-        let Backend::NegotiateProtocolVersion { newest: 196_608, options } = m else { return false };
+        let Backend::NegotiateProtocolVersion { newest: 196_608, options } = m else {
+            return false;
+        };
         options.map(Result::unwrap).eq([b"_pq_.x"])
     });
     parse(&frames::notification_response(3, "c", "p"), &|m| {

@@ -83,10 +83,7 @@ impl fmt::Display for Error {
                 write!(f, "the server did not start: {reason} (its log is empty)")
             }
             Error::Start { reason, log } => {
-                write!(
-                    f,
-                    "the server did not start: {reason}. The end of its log:\n{log}"
-                )
+                write!(f, "the server did not start: {reason}. The end of its log:\n{log}")
             }
             Error::Stop(reason) => write!(f, "the server did not stop: {reason}"),
             Error::Option(reason) => f.write_str(reason),

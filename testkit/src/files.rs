@@ -19,11 +19,8 @@ impl Lock {
     /// Takes the lock on `path`. `on_wait` is called once if somebody else holds it.
     pub(crate) fn take(path: &Path, on_wait: impl FnOnce()) -> Result<Lock, Error> {
         let doing = || format!("locking {}", path.display());
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(Error::io(doing()))?;
+        let file =
+            OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(doing()))?;
         match lock_exclusively(&file, Patience::Try) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 on_wait();
@@ -59,10 +56,7 @@ pub(crate) fn cache_folder() -> Result<PathBuf, Error> {
             .iter()
             .find_map(|base| private_folder(base).ok())
             .ok_or(refusal)
-            .map_err(Error::io(format!(
-                "making the folder {}",
-                in_target.display()
-            ))),
+            .map_err(Error::io(format!("making the folder {}", in_target.display()))),
     }
 }
 
@@ -71,10 +65,7 @@ pub(crate) fn cache_folder() -> Result<PathBuf, Error> {
 /// documentation test, for one, runs from elsewhere.
 fn target_folder() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
-    let marked = program
-        .ancestors()
-        .skip(1)
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    let marked = program.ancestors().skip(1).find(|folder| folder.join("CACHEDIR.TAG").is_file());
     if let Some(folder) = marked {
         return folder.to_path_buf();
     }
@@ -98,10 +89,7 @@ pub(crate) fn private_folder(base: &Path) -> io::Result<PathBuf> {
     if found.is_dir() && found.uid() == uid && found.mode() & 0o022 == 0 {
         Ok(folder)
     } else {
-        let reason = format!(
-            "{} belongs to, or is open to, somebody else",
-            folder.display()
-        );
+        let reason = format!("{} belongs to, or is open to, somebody else", folder.display());
         Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
     }
 }

@@ -27,11 +27,7 @@ impl Progress {
         if spinner.is_none() {
             say(&format!("{what} ..."));
         }
-        Progress {
-            what,
-            since: Instant::now(),
-            spinner,
-        }
+        Progress { what, since: Instant::now(), spinner }
     }
 
     /// The thing is done.
@@ -39,11 +35,7 @@ impl Progress {
         if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
         }
-        say(&format!(
-            "{}: done in {:.1} s",
-            self.what,
-            self.since.elapsed().as_secs_f32()
-        ));
+        say(&format!("{}: done in {:.1} s", self.what, self.since.elapsed().as_secs_f32()));
     }
 }
 

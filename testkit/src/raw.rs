@@ -59,10 +59,7 @@ pub struct ServerError {
 impl ServerError {
     /// The text of the first field with this code, or nothing.
     pub fn field(&self, code: char) -> Option<&str> {
-        self.fields
-            .iter()
-            .find(|(found, _)| *found == code)
-            .map(|(_, text)| text.as_str())
+        self.fields.iter().find(|(found, _)| *found == code).map(|(_, text)| text.as_str())
     }
 
     /// SQLSTATE, such as `42601`.
@@ -121,10 +118,7 @@ impl fmt::Display for RawError {
                 f.write_str("the server wants a password, none is given")
             }
             RawError::Authentication(code) => {
-                write!(
-                    f,
-                    "the server wants authentication {code}, which RawClient does not speak"
-                )
+                write!(f, "the server wants authentication {code}, which RawClient does not speak")
             }
             RawError::Protocol(reason) => write!(f, "not PostgreSQL's protocol: {reason}"),
         }
@@ -175,11 +169,7 @@ impl RawClient {
         database: &str,
         password: Option<&str>,
     ) -> Result<RawClient, RawError> {
-        let parameters = [
-            ("user", user),
-            ("database", database),
-            ("application_name", "testkit"),
-        ];
+        let parameters = [("user", user), ("database", database), ("application_name", "testkit")];
         RawClient::connect_with(target, &parameters, password)
     }
 
@@ -273,10 +263,7 @@ impl RawClient {
     /// As for [`RawClient::simple`].
     pub fn value(&mut self, sql: &str) -> Result<Option<String>, RawError> {
         let results = self.simple(sql)?;
-        let first_row = results
-            .into_iter()
-            .next()
-            .and_then(|set| set.rows.into_iter().next());
+        let first_row = results.into_iter().next().and_then(|set| set.rows.into_iter().next());
         Ok(first_row.and_then(|row| row.into_iter().next()).flatten())
     }
 
@@ -342,10 +329,7 @@ impl RawClient {
 
     /// A parameter that the server reported, such as `server_version`, with its latest value.
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The status byte of the last ReadyForQuery: `b'I'` idle, `b'T'` in a transaction, `b'E'` in a
@@ -364,9 +348,7 @@ impl Drop for RawClient {
 
 impl fmt::Debug for RawClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawClient")
-            .field("process_id", &self.process_id)
-            .finish_non_exhaustive()
+        f.debug_struct("RawClient").field("process_id", &self.process_id).finish_non_exhaustive()
     }
 }
 
@@ -420,11 +402,7 @@ impl Body<'_> {
 
     /// A string up to its zero byte.
     fn text(&mut self) -> Result<String, RawError> {
-        let end = self
-            .0
-            .iter()
-            .position(|byte| *byte == 0)
-            .ok_or_else(too_short)?;
+        let end = self.0.iter().position(|byte| *byte == 0).ok_or_else(too_short)?;
         let text = utf8(self.bytes(end)?)?;
         self.u8()?;
         Ok(text)
@@ -439,11 +417,7 @@ impl Body<'_> {
             let _type_size = body.u16()?;
             let type_modifier = body.i32()?;
             let _format = body.u16()?;
-            Ok(RawColumn {
-                name,
-                type_oid,
-                type_modifier,
-            })
+            Ok(RawColumn { name, type_oid, type_modifier })
         };
         (0..count).map(|_| column(self)).collect()
     }

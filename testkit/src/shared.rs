@@ -61,15 +61,11 @@ pub fn try_shared(need: Need) -> Result<&'static Cluster, Error> {
 
 fn join_or_start(need: Need) -> Result<Cluster, Error> {
     let records = cache_folder()?.join("shared");
-    fs::create_dir_all(&records).map_err(Error::io(format!(
-        "making the folder {}",
-        records.display()
-    )))?;
+    fs::create_dir_all(&records)
+        .map_err(Error::io(format!("making the folder {}", records.display())))?;
     let _lock = Lock::take(&records.join(format!("{}.lock", need.key())), || {})?;
     let record = records.join(need.key());
-    let earlier = fs::read_to_string(&record)
-        .ok()
-        .and_then(|text| Record::from_text(&text));
+    let earlier = fs::read_to_string(&record).ok().and_then(|text| Record::from_text(&text));
     if let Some(cluster) = earlier.and_then(join) {
         return Ok(cluster);
     }
@@ -84,13 +80,7 @@ fn join(record: Record) -> Option<Cluster> {
         Hold::Held(pipe) if alive() => {
             let certificates = record.tls.then(|| Certificates::of(&record.folder));
             let kept_by = KeptBy::Holders { _pipe: pipe };
-            Some(Cluster::attach(
-                record.folder,
-                record.port,
-                record.server,
-                certificates,
-                kept_by,
-            ))
+            Some(Cluster::attach(record.folder, record.port, record.server, certificates, kept_by))
         }
         Hold::Held(_) | Hold::Gone => None,
         Hold::Orphaned => {
@@ -105,10 +95,7 @@ fn join(record: Record) -> Option<Cluster> {
 
 /// Starts the server, records it, and holds it like everybody else.
 fn start(need: Need, path: &Path) -> Result<Cluster, Error> {
-    let cluster = Cluster::builder()
-        .need(need)
-        .guc("max_connections", MAX_CONNECTIONS)
-        .start()?;
+    let cluster = Cluster::builder().need(need).guc("max_connections", MAX_CONNECTIONS).start()?;
     let record = Record {
         folder: cluster.socket_dir().to_path_buf(),
         port: cluster.port(),
@@ -158,12 +145,7 @@ impl Record {
         let port = lines.next()?.parse().ok()?;
         let tls = lines.next()?.parse().ok()?;
         let server = Server::known(Path::new(lines.next()?), lines.next()?)?;
-        Some(Record {
-            folder,
-            port,
-            server,
-            tls,
-        })
+        Some(Record { folder, port, server, tls })
     }
 }
 
@@ -175,12 +157,7 @@ mod tests {
     fn a_record_is_read_as_it_was_written() {
         let server = Server::known(Path::new("/usr/lib/pg 15/bin"), "15.8 (Debian)").unwrap();
         let folder = PathBuf::from("/tmp/cpg-1");
-        let record = Record {
-            folder,
-            port: 5432,
-            server,
-            tls: true,
-        };
+        let record = Record { folder, port: 5432, server, tls: true };
         assert_eq!(Record::from_text(&record.to_text()), Some(record));
         assert_eq!(Record::from_text("/tmp/cpg-1\n5432\n"), None);
     }

@@ -73,10 +73,7 @@ impl Supervisor {
             }
         }
         let doing = format!("making a folder that user `{}` can write to", user.name());
-        Err(Error::Io {
-            doing,
-            source: io::Error::other(refusals.join("; ")),
-        })
+        Err(Error::Io { doing, source: io::Error::other(refusals.join("; ")) })
     }
 
     fn spawn_in(user: &ServerUser, folder: &Path, server: &[PathBuf]) -> io::Result<Supervisor> {
@@ -92,10 +89,7 @@ impl Supervisor {
             .stderr(Stdio::null());
         in_own_session(&mut command);
         let process = command.spawn()?;
-        let mut supervisor = Supervisor {
-            process,
-            folder: folder.to_path_buf(),
-        };
+        let mut supervisor = Supervisor { process, folder: folder.to_path_buf() };
         let answer = supervisor.first_line()?;
         match answer.as_str() {
             "made" => Ok(supervisor),
@@ -150,26 +144,18 @@ impl Supervisor {
     }
 
     fn say(&mut self, verb: &str) -> Result<(), Error> {
-        let doing = || {
-            format!(
-                "telling the supervisor of {} to {verb}",
-                self.folder.display()
-            )
-        };
+        let doing = || format!("telling the supervisor of {} to {verb}", self.folder.display());
         match &mut self.process.stdin {
-            Some(pipe) => pipe
-                .write_all(format!("{verb}\n").as_bytes())
-                .map_err(Error::io(doing())),
+            Some(pipe) => {
+                pipe.write_all(format!("{verb}\n").as_bytes()).map_err(Error::io(doing()))
+            }
             None => Err(Error::io(doing())(io::ErrorKind::BrokenPipe.into())),
         }
     }
 
     fn unresponsive(&self) -> Error {
         let doing = format!("waiting for the supervisor of {}", self.folder.display());
-        Error::Io {
-            doing,
-            source: io::ErrorKind::TimedOut.into(),
-        }
+        Error::Io { doing, source: io::ErrorKind::TimedOut.into() }
     }
 
     /// Lets go of the supervisor without waiting for its end: others hold the server now.
@@ -188,11 +174,7 @@ impl Drop for Supervisor {
 
 /// The process id of the server that runs in a cluster's folder.
 pub(crate) fn server_pid(folder: &Path) -> Option<u32> {
-    fs::read_to_string(folder.join("pid"))
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    fs::read_to_string(folder.join("pid")).ok()?.trim().parse().ok()
 }
 
 /// Whether a shared server can be held.
@@ -208,11 +190,7 @@ pub(crate) enum Hold {
 /// Takes hold of the shared server in `folder`.
 pub(crate) fn hold(folder: &Path) -> Hold {
     let pipe = folder.join("holders");
-    match OpenOptions::new()
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(&pipe)
-    {
+    match OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&pipe) {
         // First write, then look for `ready`: the supervisor does it the other way round.
         Ok(file) if (&file).write_all(b"+").is_ok() && folder.join("ready").exists() => {
             Hold::Held(file)
@@ -228,8 +206,7 @@ pub(crate) fn hold(folder: &Path) -> Hold {
 pub(crate) fn bury(user: &ServerUser, folder: &Path, answers: bool) -> io::Result<()> {
     if let (true, Some(pid)) = (answers, server_pid(folder)) {
         let mut kill = user.command("/bin/sh");
-        kill.args(["-c", "kill -s QUIT \"$1\"", "testkit-bury"])
-            .arg(pid.to_string());
+        kill.args(["-c", "kill -s QUIT \"$1\"", "testkit-bury"]).arg(pid.to_string());
         kill.status()?;
         // The shell that started the server for the supervisor is still there to tell.
         wait_for(PROMPT, || folder.join("exited").exists().then_some(()));

@@ -274,9 +274,10 @@ fn relay(client: &Stream, server: &Stream, policy: &Policy, from_server: &Atomic
         |bytes| {
             let most = usize::try_from(left).unwrap_or(usize::MAX);
             let passed = bytes.get(..most).unwrap_or(bytes);
-            to_client.write(passed)?;
             let count = u64::try_from(passed.len()).unwrap_or(u64::MAX);
+            // Counted first: whoever has received the bytes finds them counted.
             from_server.fetch_add(count, Ordering::SeqCst);
+            to_client.write(passed)?;
             left -= count;
             if left > 0 {
                 return Ok(ControlFlow::Continue(()));

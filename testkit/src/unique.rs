@@ -23,9 +23,7 @@ pub(crate) fn token() -> String {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
     // Process ids come again, though not within the same microsecond after the first call.
-    let started = SystemTime::UNIX_EPOCH
-        .elapsed()
-        .map_or(0, |age| age.as_micros());
+    let started = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_micros());
     let mut rest =
         (started << 44) | (u128::from(process::id()) << 20) | u128::from(call & 0xf_ffff);
     let mut digits = Vec::new();
@@ -46,8 +44,7 @@ mod tests {
         assert_ne!(a, b);
         assert!(
             a.starts_with("t_")
-                && a.chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+                && a.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         );
         let long = unique(&"ä".repeat(63));
         assert!(long.len() <= 63 && long.starts_with("ää"), "{long}");

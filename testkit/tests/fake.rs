@@ -314,26 +314,30 @@ fn every_wait_has_a_limit() {
 
 #[test]
 fn hanging_up_is_no_reset_even_with_bytes_unread() {
-    let (sent, wait_sent) = channel();
-    let wait_sent = Mutex::new(wait_sent);
-    let server = FakeServer::start(move |conn| {
-        conn.startup()?;
-        conn.send(b"!")?;
-        wait_sent.lock().unwrap().recv().unwrap();
-        conn.send(b"last words")?;
-        conn.hang_up()?;
-        assert!(conn.send(b"x").is_err() && conn.hang_up().is_err());
-        Ok(())
-    });
-    let mut client = connect(&server);
-    client.write_all(STARTUP).unwrap();
-    client.read_exact(&mut [0; 1]).unwrap();
-    // The script has taken the startup message; this one it will not take.
-    client.write_all(&frames::message(b'Q', b"SELECT 1\0")).unwrap();
-    sent.send(()).unwrap();
-    server.join();
-    assert!(client.take_error().unwrap().is_none(), "no RST has come");
-    assert_eq!(read_all(client), b"last words");
+    for hang_up_in_script in [true, false] {
+        let (sent, wait_sent) = channel();
+        let wait_sent = Mutex::new(wait_sent);
+        let server = FakeServer::start(move |conn| {
+            conn.startup()?;
+            conn.send(b"!")?;
+            wait_sent.lock().unwrap().recv().unwrap();
+            conn.send(b"last words")?;
+            if hang_up_in_script {
+                conn.hang_up()?;
+                assert!(conn.send(b"x").is_err() && conn.hang_up().is_err());
+            }
+            Ok(())
+        });
+        let mut client = connect(&server);
+        client.write_all(STARTUP).unwrap();
+        client.read_exact(&mut [0; 1]).unwrap();
+        // The script has taken the startup message; this one it will not take.
+        client.write_all(&frames::message(b'Q', b"SELECT 1\0")).unwrap();
+        sent.send(()).unwrap();
+        server.join();
+        assert!(client.take_error().unwrap().is_none(), "no RST has come");
+        assert_eq!(read_all(client), b"last words");
+    }
 }
 
 #[test]

@@ -25,15 +25,13 @@ where
         "drop table if exists judged; create temp table judged (n serial, v {sql_type})"
     ))
     .expect("the temporary table");
-    let sent = db
-        .execute("insert into judged (v) select unnest($1)", &[&values])
-        .expect("the values");
+    let sent =
+        db.execute("insert into judged (v) select unnest($1)", &[&values]).expect("the values");
     assert_eq!(sent, u64::try_from(values.len()).expect("a count"));
 
     // `format`, since a cast to text is not the type's output function everywhere: inet adds a /32.
-    let rows = db
-        .query("select v, format('%s', v) from judged order by n", &[])
-        .expect("in binary");
+    let rows =
+        db.query("select v, format('%s', v) from judged order by n", &[]).expect("in binary");
     assert_eq!(rows.len(), values.len());
     for (row, value) in rows.iter().zip(values) {
         let (read, text): (T, &str) = row.to().expect("a value and its text");
@@ -41,9 +39,7 @@ where
         assert_eq!(value.to_string(), text, "{sql_type} {value:?}");
     }
 
-    let rows = db
-        .query_simple("select v from judged order by n")
-        .expect("in text");
+    let rows = db.query_simple("select v from judged order by n").expect("in text");
     assert_eq!(rows.len(), values.len());
     for (row, value) in rows.iter().zip(values) {
         let read: T = row.get(0).expect("a value in text");
@@ -77,9 +73,6 @@ where
         let row = db.query_one(sql, &[value, &None::<T>]).expect("a value");
         let (read, text, type_name, none): (T, &str, &str, bool) = row.to().expect("its echo");
         assert_same(&read, value, "echoed", text);
-        assert_eq!(
-            (value.to_string().as_str(), type_name, none),
-            (text, sql_type, true)
-        );
+        assert_eq!((value.to_string().as_str(), type_name, none), (text, sql_type, true));
     }
 }

@@ -15,9 +15,7 @@ fn s4_1_s8_9_the_server_s_fields_arrive_in_their_places() {
     ))
     .unwrap();
 
-    let error = db
-        .execute(&format!("insert into {table} values (1, 'b', 1836)"), &[])
-        .unwrap_err();
+    let error = db.execute(&format!("insert into {table} values (1, 'b', 1836)"), &[]).unwrap_err();
     let server = error.as_server().unwrap();
     assert_eq!(server.severity, Severity::Error);
     assert_eq!(server.code, SqlState::UNIQUE_VIOLATION);
@@ -28,23 +26,17 @@ fn s4_1_s8_9_the_server_s_fields_arrive_in_their_places() {
     assert_eq!(error.detail(), Some("Key (id)=(1) already exists."));
     assert_eq!(server.schema.as_deref(), Some("public"));
     assert_eq!(server.table.as_deref(), Some(table.as_str()));
-    assert_eq!(
-        server.constraint.as_deref(),
-        Some(format!("{table}_key").as_str())
-    );
+    assert_eq!(server.constraint.as_deref(), Some(format!("{table}_key").as_str()));
     assert!(server.file.is_some() && server.line.is_some() && server.routine.is_some());
     assert_usable(&mut db);
 
-    let error = db
-        .execute(&format!("insert into {table} values (2, null, 1836)"), &[])
-        .unwrap_err();
+    let error =
+        db.execute(&format!("insert into {table} values (2, null, 1836)"), &[]).unwrap_err();
     assert_eq!(error.sql_state(), Some(SqlState::NOT_NULL_VIOLATION));
     assert_eq!(error.as_server().unwrap().column.as_deref(), Some("title"));
     assert_usable(&mut db);
 
-    let error = db
-        .execute(&format!("insert into {table} values (2, 'c', 7)"), &[])
-        .unwrap_err();
+    let error = db.execute(&format!("insert into {table} values (2, 'c', 7)"), &[]).unwrap_err();
     assert_eq!(error.sql_state(), Some(SqlState::CHECK_VIOLATION));
     assert_eq!(error.classify(), ErrorClass::Permanent);
     assert_usable(&mut db);
@@ -54,20 +46,11 @@ fn s4_1_s8_9_the_server_s_fields_arrive_in_their_places() {
     let server = error.as_server().unwrap();
     assert_eq!(server.internal_query.as_deref(), Some("select nope"));
     assert_eq!(server.internal_position, Some(8));
-    assert!(
-        server
-            .context
-            .as_deref()
-            .unwrap()
-            .contains("inline_code_block")
-    );
+    assert!(server.context.as_deref().unwrap().contains("inline_code_block"));
     assert_usable(&mut db);
 
     let error = db.query("select 'x'::int4", &[]).unwrap_err();
-    assert_eq!(
-        error.sql_state(),
-        Some(SqlState::INVALID_TEXT_REPRESENTATION)
-    );
+    assert_eq!(error.sql_state(), Some(SqlState::INVALID_TEXT_REPRESENTATION));
     db.execute_batch(&format!("drop table {table}")).unwrap();
 }
 
@@ -79,60 +62,25 @@ fn s4_11_the_query_has_its_own_field_and_the_position_its_caret() {
     let server = error.as_server().unwrap();
     assert_eq!(server.query.as_deref(), Some(sql));
     assert_eq!(server.internal_query, None);
-    assert!(
-        !error.to_string().contains("from (select"),
-        "the plain form is short: {error}"
-    );
+    assert!(!error.to_string().contains("from (select"), "the plain form is short: {error}");
     let shown = format!("{error:#}");
-    assert!(
-        shown.contains("LINE 2:        yaer\n               ^"),
-        "{shown}"
-    );
+    assert!(shown.contains("LINE 2:        yaer\n               ^"), "{shown}");
     // The same for every way to run it.
-    assert_eq!(
-        db.execute_batch(sql)
-            .unwrap_err()
-            .as_server()
-            .unwrap()
-            .query
-            .as_deref(),
-        Some(sql)
-    );
-    assert_eq!(
-        db.prepare(sql)
-            .unwrap_err()
-            .as_server()
-            .unwrap()
-            .query
-            .as_deref(),
-        Some(sql)
-    );
+    assert_eq!(db.execute_batch(sql).unwrap_err().as_server().unwrap().query.as_deref(), Some(sql));
+    assert_eq!(db.prepare(sql).unwrap_err().as_server().unwrap().query.as_deref(), Some(sql));
 }
 
 #[test]
 fn errors_over_parameter_types_say_what_was_declared() {
     let mut db = connect();
-    let error = db
-        .query("select * from pg_class where relname = $1", &[&7])
-        .unwrap_err();
+    let error = db.query("select * from pg_class where relname = $1", &[&7]).unwrap_err();
     assert_eq!(error.sql_state(), Some(SqlState::UNDEFINED_FUNCTION));
     let hint = error.hint().unwrap();
-    assert!(
-        hint.contains("$n::type") && hint.contains("$1: i32 -> int4"),
-        "{hint}"
-    );
+    assert!(hint.contains("$n::type") && hint.contains("$1: i32 -> int4"), "{hint}");
     let error = db.query("select $1", &[&None::<&str>]);
     assert!(error.is_ok(), "an undecided parameter is text");
-    let error = db
-        .query("select $2::int4 + $1", &[&true, &1.5])
-        .unwrap_err();
-    assert!(
-        error
-            .hint()
-            .unwrap()
-            .contains("$1: bool -> bool, $2: f64 -> float8"),
-        "{error}"
-    );
+    let error = db.query("select $2::int4 + $1", &[&true, &1.5]).unwrap_err();
+    assert!(error.hint().unwrap().contains("$1: bool -> bool, $2: f64 -> float8"), "{error}");
     assert_usable(&mut db);
 }
 
@@ -140,10 +88,8 @@ fn errors_over_parameter_types_say_what_was_declared() {
 fn s4_6_h2_retry_repeats_a_serialization_failure_and_nothing_else() {
     let table = testkit::unique("counter");
     let mut db = connect();
-    db.execute_batch(&format!(
-        "create table {table} (n int4); insert into {table} values (0)"
-    ))
-    .unwrap();
+    db.execute_batch(&format!("create table {table} (n int4); insert into {table} values (0)"))
+        .unwrap();
     let mut other = connect();
     let mut attempts = 0;
     retry(3, || {
@@ -163,11 +109,7 @@ fn s4_6_h2_retry_repeats_a_serialization_failure_and_nothing_else() {
     })
     .unwrap();
     assert_eq!(attempts, 2, "the first attempt failed with 40001");
-    let n: i32 = db
-        .query_one(&format!("select n from {table}"), &[])
-        .unwrap()
-        .get(0)
-        .unwrap();
+    let n: i32 = db.query_one(&format!("select n from {table}"), &[]).unwrap().get(0).unwrap();
     assert_eq!(n, 11);
 
     let mut attempts = 0;
@@ -175,10 +117,7 @@ fn s4_6_h2_retry_repeats_a_serialization_failure_and_nothing_else() {
         attempts += 1;
         db.execute("select 1 / 0", &[])
     });
-    assert_eq!(
-        (attempts, result.unwrap_err().sql_state()),
-        (1, Some(SqlState::DIVISION_BY_ZERO))
-    );
+    assert_eq!((attempts, result.unwrap_err().sql_state()), (1, Some(SqlState::DIVISION_BY_ZERO)));
     db.execute_batch(&format!("drop table {table}")).unwrap();
 }
 
@@ -190,10 +129,5 @@ fn s4_8_s4_9_errors_are_errors_of_the_standard_library() {
         chopin_pg::PgConnection::connect(&chopin_pg::PgConfig::new("127.0.0.1", 1, "a", "", "b"));
     let error = refused.unwrap_err();
     assert!(matches!(&error, PgError::Io(_)), "{error}");
-    assert!(
-        error
-            .to_string()
-            .contains("cannot connect to 127.0.0.1:1: "),
-        "{error}"
-    );
+    assert!(error.to_string().contains("cannot connect to 127.0.0.1:1: "), "{error}");
 }

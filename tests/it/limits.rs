@@ -10,9 +10,7 @@ fn h30_too_many_parameters_and_columns_are_clear_errors() {
     let params: Vec<i32> = vec![1; 65_536];
     let error = db.query_with("select 1", &params).unwrap_err();
     assert!(
-        error
-            .to_string()
-            .contains("65536 parameters are more than the protocol allows (65535)"),
+        error.to_string().contains("65536 parameters are more than the protocol allows (65535)"),
         "{error}"
     );
     assert_usable(&mut db);
@@ -40,33 +38,20 @@ fn h30_nul_bytes_are_refused_where_they_cannot_be() {
     refused(db.query("select 1\0", &[]).unwrap_err(), "query");
     refused(db.execute_batch("select\0 1").unwrap_err(), "simple query");
     refused(db.prepare("\0").unwrap_err(), "prepare");
-    let error = db
-        .query("select $1::text, $2::text", &[&"good", &"a\0b"])
-        .unwrap_err();
-    let PgError::Parameter(parameter) = &error else {
-        panic!("{error}")
-    };
+    let error = db.query("select $1::text, $2::text", &[&"good", &"a\0b"]).unwrap_err();
+    let PgError::Parameter(parameter) = &error else { panic!("{error}") };
     assert_eq!(parameter.index, Some(2));
     refused(error, "parameter");
+    refused(db.query("select $1::text[]", &[&vec!["a\0b"]]).unwrap_err(), "element");
     refused(
-        db.query("select $1::text[]", &[&vec!["a\0b"]]).unwrap_err(),
-        "element",
-    );
-    refused(
-        db.query("select $1", &[&chopin_pg::PgValue::Text("\0".into())])
-            .unwrap_err(),
+        db.query("select $1", &[&chopin_pg::PgValue::Text("\0".into())]).unwrap_err(),
         "PgValue",
     );
     let moved = ToSql::to_sql(&"a\0b");
-    refused(
-        db.query("select $1::text", &[&moved]).unwrap_err(),
-        "converted",
-    );
+    refused(db.query("select $1::text", &[&moved]).unwrap_err(), "converted");
     assert_usable(&mut db);
     // Quotes and other letters are data.
-    let row = db
-        .query_one("select $1::text", &[&"'; drop table \"x\"; --"])
-        .unwrap();
+    let row = db.query_one("select $1::text", &[&"'; drop table \"x\"; --"]).unwrap();
     assert_eq!(row.get::<&str>(0).unwrap(), "'; drop table \"x\"; --");
     let row = db.query_one("select 1 as \"we\"\"ird\"", &[]).unwrap();
     assert_eq!(row.get::<i32>("we\"ird").unwrap(), 1);
@@ -86,9 +71,6 @@ fn h36_a_value_that_no_length_can_carry_is_refused_and_nothing_is_sent() {
     assert_usable(&mut db);
     // A list of the same, as one value.
     let error = db.query("select $1::bytea[]", &[&params]).unwrap_err();
-    assert!(
-        error.to_string().contains("longer than a server accepts"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("longer than a server accepts"), "{error}");
     assert_usable(&mut db);
 }

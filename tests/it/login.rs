@@ -54,36 +54,19 @@ fn s9_4_s9_5_s9_14_every_password_method_logs_in() {
 fn a_wrong_or_missing_password_is_a_clear_error() {
     for role in ["by_scram", "by_md5", "by_password"] {
         let error = PgConnection::connect(&login_as(role, "wrong")).unwrap_err();
-        assert_eq!(
-            error.sql_state(),
-            Some(SqlState::INVALID_PASSWORD),
-            "{role}: {error}"
-        );
+        assert_eq!(error.sql_state(), Some(SqlState::INVALID_PASSWORD), "{role}: {error}");
         assert!(!error.is_safe_to_retry());
         let without = format!("postgres://{role}@127.0.0.1:{}/postgres", SERVER.port());
         let error = PgConnection::connect(&PgConfig::from_url(&without).unwrap()).unwrap_err();
-        let PgError::Auth(why) = &error else {
-            panic!("{role}: {error}")
-        };
-        assert!(
-            why.contains("asks for a password") && why.contains(role),
-            "{why}"
-        );
+        let PgError::Auth(why) = &error else { panic!("{role}: {error}") };
+        assert!(why.contains("asks for a password") && why.contains(role), "{why}");
     }
     let error = PgConnection::connect(&login_as("nobody", "")).unwrap_err();
-    assert_eq!(
-        error.sql_state(),
-        Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION),
-        "{error}"
-    );
+    assert_eq!(error.sql_state(), Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION), "{error}");
     let mut config = login_as("by_trust", "");
     config.database = "no such database".to_owned();
     let error = PgConnection::connect(&config).unwrap_err();
-    assert_eq!(
-        error.sql_state(),
-        Some(SqlState::INVALID_CATALOG_NAME),
-        "{error}"
-    );
+    assert_eq!(error.sql_state(), Some(SqlState::INVALID_CATALOG_NAME), "{error}");
 }
 
 #[test]
@@ -94,18 +77,11 @@ fn h37_secrets_are_shown_nowhere() {
     assert!(!format!("{db:?}").contains(PASSWORD));
     for role in ["by_scram", "by_md5", "by_password"] {
         let error = PgConnection::connect(&login_as(role, "hunter2 is wrong")).unwrap_err();
-        for shown in [
-            format!("{error}"),
-            format!("{error:#}"),
-            format!("{error:?}"),
-        ] {
+        for shown in [format!("{error}"), format!("{error:#}"), format!("{error:?}")] {
             assert!(!shown.contains("hunter2"), "{shown}");
         }
     }
-    let url = format!(
-        "postgres://by_scram:hunter2@127.0.0.1:{}/x?nonsense=1",
-        SERVER.port()
-    );
+    let url = format!("postgres://by_scram:hunter2@127.0.0.1:{}/x?nonsense=1", SERVER.port());
     let error = PgConfig::from_url(&url).unwrap_err();
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
 }
@@ -114,10 +90,7 @@ fn h37_secrets_are_shown_nowhere() {
 fn scram_with(flaw: Flaw) -> PgError {
     let server = FakeServer::start(move |conn| {
         conn.startup()?;
-        match ScramServer::new("secret")
-            .flaw(flaw.clone())
-            .authenticate(conn)?
-        {
+        match ScramServer::new("secret").flaw(flaw.clone()).authenticate(conn)? {
             Verdict::Flawed => {}
             other => return Err(format!("the exchange ended with {other:?}").into()),
         }
@@ -173,10 +146,7 @@ fn h32_a_server_s_scram_parameters_are_checked() {
     // The cap on iterations is a setting.
     let server = FakeServer::start(|conn| {
         conn.startup()?;
-        match ScramServer::new("secret")
-            .iterations(100_001)
-            .authenticate(conn)?
-        {
+        match ScramServer::new("secret").iterations(100_001).authenticate(conn)? {
             Verdict::Accepted => conn.welcome()?,
             other => return Err(format!("the exchange ended with {other:?}").into()),
         }
@@ -201,10 +171,7 @@ fn methods_that_the_driver_does_not_have_are_named() {
             conn.drain()
         });
         let error = PgConnection::connect(&fake_config(&server)).unwrap_err();
-        assert!(
-            matches!(&error, PgError::Auth(why) if why.contains(name)),
-            "{error}"
-        );
+        assert!(matches!(&error, PgError::Auth(why) if why.contains(name)), "{error}");
         server.join();
     }
 }
@@ -214,10 +181,7 @@ fn exchanges_out_of_order_are_refused() {
     for frames in [
         vec![frames::authentication_sasl_continue(b"r=x,s=eA==,i=1")],
         vec![frames::authentication_sasl_final(b"v=eA==")],
-        vec![
-            frames::authentication_ok(),
-            frames::authentication_cleartext_password(),
-        ],
+        vec![frames::authentication_ok(), frames::authentication_cleartext_password()],
         vec![frames::authentication_ok(), frames::authentication_ok()],
         vec![frames::ready_for_query(b'I')],
         vec![frames::backend_key_data(1, &[0; 4])],

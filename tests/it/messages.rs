@@ -60,11 +60,8 @@ fn engines_in_exchange() -> Vec<(&'static str, Engine)> {
     let query = Request::Query { sql: "select 1", params: &params };
     add("query", query, &[]);
     add("parsed", query, &[frames::parse_complete()]);
-    let described = [
-        frames::parse_complete(),
-        frames::bind_complete(),
-        frames::row_description(&columns),
-    ];
+    let described =
+        [frames::parse_complete(), frames::bind_complete(), frames::row_description(&columns)];
     add("rows", query, &described);
     let simple = Request::Simple { sql: "select 1" };
     add("simple", simple, &[]);
@@ -122,7 +119,9 @@ fn h18_h25_an_end_at_every_byte_of_every_sample_is_told_once() {
                 match engine.next_event() {
                     Ok(Some(event)) => {
                         let event = format!("{event:?}");
-                        terminal += usize::from(event.starts_with("Complete") || event.starts_with("Failed"));
+                        terminal += usize::from(
+                            event.starts_with("Complete") || event.starts_with("Failed"),
+                        );
                     }
                     Ok(None) => panic!("the end was not told"),
                     Err(_) => break,
@@ -190,7 +189,12 @@ fn bytes_in_any_pieces_give_the_same_events() {
     let row = |n: i32| frames::data_row(&[Some(&n.to_be_bytes()), (n % 2 == 0).then_some(b"even")]);
     let mut answer: Vec<u8> = [
         frames::parse_complete(),
-        frames::notice_response(&[(b'S', "NOTICE"), (b'V', "NOTICE"), (b'C', "00000"), (b'M', "n")]),
+        frames::notice_response(&[
+            (b'S', "NOTICE"),
+            (b'V', "NOTICE"),
+            (b'C', "00000"),
+            (b'M', "n"),
+        ]),
         frames::bind_complete(),
         frames::parameter_status("TimeZone", "UTC"),
         frames::row_description(&columns),
@@ -285,7 +289,11 @@ fn the_engine_reads_no_clock() {
     let error = engine.take(ticket).unwrap_err();
     assert!(error.to_string().contains("io_timeout = 3600 s"), "{error}");
     feed(&mut engine, &frames::ready_for_query(b'I'));
-    assert_eq!(events(&mut engine).unwrap().len(), 1, "the failure alone; the late answer is drained");
+    assert_eq!(
+        events(&mut engine).unwrap().len(),
+        1,
+        "the failure alone; the late answer is drained"
+    );
     assert_eq!((engine.in_flight(), engine.deadline()), (0, None));
 }
 

@@ -13,10 +13,7 @@ use crate::support::*;
 fn is_nonblocking(connection: &PgConnection) -> bool {
     let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", connection.raw_fd()));
     let flags = flags.expect("the descriptor is open");
-    let flags = flags
-        .lines()
-        .find_map(|line| line.strip_prefix("flags:"))
-        .expect("flags");
+    let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags");
     i32::from_str_radix(flags.trim(), 8).expect("an octal number") & libc::O_NONBLOCK != 0
 }
 
@@ -27,10 +24,7 @@ fn s1_1_s1_10_the_socket_is_and_stays_non_blocking() {
         assert!(is_nonblocking(&db));
         db.set_nonblocking(true).unwrap();
         let error = db.set_nonblocking(false).unwrap_err();
-        assert!(
-            matches!(&error, PgError::Usage(why) if why.contains("poll(2)")),
-            "{error}"
-        );
+        assert!(matches!(&error, PgError::Usage(why) if why.contains("poll(2)")), "{error}");
         assert!(is_nonblocking(&db));
         assert_usable(&mut db);
     }
@@ -48,15 +42,10 @@ fn s1_2_s1_4_reading_without_and_with_waiting() {
 
     let channel = testkit::unique("channel");
     db.execute_batch(&format!("listen {channel}")).unwrap();
-    connect()
-        .execute_batch(&format!("notify {channel}, 'hello'"))
-        .unwrap();
+    connect().execute_batch(&format!("notify {channel}, 'hello'")).unwrap();
     assert!(db.poll_read(Duration::from_secs(20)).unwrap() > 0);
     let heard: Vec<_> = db.drain_notifications().collect();
-    assert_eq!(
-        (heard[0].channel.as_str(), heard[0].payload.as_str()),
-        (channel.as_str(), "hello")
-    );
+    assert_eq!((heard[0].channel.as_str(), heard[0].payload.as_str()), (channel.as_str(), "hello"));
     assert_eq!(heard.len(), 1);
     assert_usable(&mut db);
 }
@@ -69,20 +58,11 @@ fn s1_3_s1_5_s1_6_s10_10_output_leaves_in_order_without_a_reader() {
     let wait = std::sync::Mutex::new(wait);
     let server = FakeServer::start(move |conn| {
         conn.login()?;
-        wait.lock()
-            .unwrap()
-            .recv()
-            .map_err(|error| error.to_string())?;
+        wait.lock().unwrap().recv().map_err(|error| error.to_string())?;
         let query = conn.expect(b'Q')?.as_query()?;
-        assert!(
-            query.bytes().all(|byte| byte == b' '),
-            "the text arrived as it was sent"
-        );
+        assert!(query.bytes().all(|byte| byte == b' '), "the text arrived as it was sent");
         assert_eq!(query.len(), 8 << 20);
-        conn.send_frames(&[
-            frames::empty_query_response(),
-            frames::ready_for_query(b'I'),
-        ])?;
+        conn.send_frames(&[frames::empty_query_response(), frames::ready_for_query(b'I')])?;
         conn.expect_query("select 'next'")?;
         conn.answer_query(&Answer::rows(&[Column::text("a")]).row(&[Some(b"next")]))?;
         conn.drain()
@@ -93,21 +73,13 @@ fn s1_3_s1_5_s1_6_s10_10_output_leaves_in_order_without_a_reader() {
     let error = db.execute_batch(&" ".repeat(8 << 20)).unwrap_err();
     assert!(matches!(error, PgError::Timeout(_)), "{error}");
     let error = db.poll_write(Duration::from_millis(5)).unwrap_err();
-    assert!(
-        error.to_string().contains("sending queued output"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("sending queued output"), "{error}");
     assert!(matches!(db.try_write(), Err(PgError::WouldBlock)));
 
     go.send(()).unwrap();
     db.poll_write(Duration::from_secs(20)).unwrap();
     db.set_io_timeout(Duration::from_secs(20));
-    assert_eq!(
-        db.query_simple("select 'next'").unwrap()[0]
-            .get::<&str>(0)
-            .unwrap(),
-        "next"
-    );
+    assert_eq!(db.query_simple("select 'next'").unwrap()[0].get::<&str>(0).unwrap(), "next");
     drop(db);
     server.join();
 }
@@ -157,19 +129,12 @@ fn s9_13_unix_sockets_by_folder_and_by_url() {
         format!("postgres:///postgres?host={folder}&port={port}&user={user}"),
     ] {
         let mut db = PgConnection::connect(&PgConfig::from_url(&url).unwrap()).unwrap();
-        let row = db
-            .query_one("select inet_client_addr() is null as local", &[])
-            .unwrap();
+        let row = db.query_one("select inet_client_addr() is null as local", &[]).unwrap();
         assert!(row.get::<bool>("local").unwrap(), "{url}");
         assert!(!db.nodelay(), "a Unix-domain socket has no such delay");
     }
     let error = PgConnection::connect(&PgConfig::new("/nowhere", 1, "a", "", "b")).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("cannot connect to /nowhere/.s.PGSQL.1: "),
-        "{error}"
-    );
+    assert!(error.to_string().contains("cannot connect to /nowhere/.s.PGSQL.1: "), "{error}");
 }
 
 #[test]
@@ -181,11 +146,7 @@ fn s9_25_s10_9_tcp_nodelay_is_set() {
 fn s9_8_parameters_follow_the_session() {
     let mut db = PgConnection::connect(&config().application_name("etude")).unwrap();
     let major = testkit::shared().version().to_string();
-    assert!(
-        db.server_param("server_version")
-            .unwrap()
-            .starts_with(&major)
-    );
+    assert!(db.server_param("server_version").unwrap().starts_with(&major));
     assert_eq!(db.server_param("client_encoding"), Some("UTF8"));
     assert_eq!(db.server_param("no_such"), None);
     db.execute_batch("set timezone to 'Europe/Warsaw'").unwrap();
@@ -194,29 +155,16 @@ fn s9_8_parameters_follow_the_session() {
     db.execute_batch("set local timezone to 'UTC'").unwrap();
     assert_eq!(db.server_param("TimeZone"), Some("UTC"));
     db.rollback().unwrap();
-    assert_eq!(
-        db.server_param("TimeZone"),
-        Some("Europe/Warsaw"),
-        "a rollback is reported too"
-    );
-    let row = db
-        .query_one("select current_setting('application_name')", &[])
-        .unwrap();
+    assert_eq!(db.server_param("TimeZone"), Some("Europe/Warsaw"), "a rollback is reported too");
+    let row = db.query_one("select current_setting('application_name')", &[]).unwrap();
     assert_eq!(row.get::<&str>(0).unwrap(), "etude");
 }
 
 #[test]
 fn s9_8_another_client_encoding_breaks_the_connection() {
     let mut db = connect();
-    let error = db
-        .execute_batch("set client_encoding to 'LATIN1'")
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("client_encoding was set to LATIN1"),
-        "{error}"
-    );
+    let error = db.execute_batch("set client_encoding to 'LATIN1'").unwrap_err();
+    assert!(error.to_string().contains("client_encoding was set to LATIN1"), "{error}");
     assert!(db.is_broken());
     let again = db.query("select 1", &[]).unwrap_err();
     assert!(
@@ -228,11 +176,7 @@ fn s9_8_another_client_encoding_breaks_the_connection() {
 #[test]
 fn transaction_status_and_process_id_are_the_servers() {
     let mut db = connect();
-    let pid: i32 = db
-        .query_one("select pg_backend_pid()", &[])
-        .unwrap()
-        .get(0)
-        .unwrap();
+    let pid: i32 = db.query_one("select pg_backend_pid()", &[]).unwrap().get(0).unwrap();
     assert_eq!(db.process_id(), pid);
     assert_eq!(db.transaction_status(), TransactionStatus::Idle);
     db.begin().unwrap();
@@ -263,9 +207,7 @@ fn s9_10_is_alive_sees_what_has_arrived() {
     let mut db = connect();
     assert!(db.is_alive());
     let mut other = connect();
-    other
-        .query("select pg_terminate_backend($1)", &[&db.process_id()])
-        .unwrap();
+    other.query("select pg_terminate_backend($1)", &[&db.process_id()]).unwrap();
     db.poll_read(Duration::from_secs(20)).unwrap_err();
     assert!(!db.is_alive());
     assert!(db.is_broken());
@@ -275,8 +217,7 @@ fn s9_10_is_alive_sees_what_has_arrived() {
 fn reset_brings_the_session_back() {
     let mut db = connect();
     let zone = db.server_param("TimeZone").unwrap().to_owned();
-    db.execute_batch("create temp table t (a int4); set timezone to 'Asia/Tokyo'")
-        .unwrap();
+    db.execute_batch("create temp table t (a int4); set timezone to 'Asia/Tokyo'").unwrap();
     db.begin().unwrap();
     db.query("select 1 / 0", &[]).unwrap_err();
     db.reset().unwrap();
@@ -310,10 +251,7 @@ fn notices_reach_the_handler_or_are_kept() {
     db.execute_batch("do $$ begin for i in 1..5000 loop raise notice '%', i; end loop; end $$")
         .unwrap();
     assert_eq!(db.dropped_messages(), 5000 - 4096, "the loss is counted");
-    assert_eq!(
-        db.drain_notices().next().unwrap().message,
-        (5000 - 4096 + 1).to_string()
-    );
+    assert_eq!(db.drain_notices().next().unwrap().message, (5000 - 4096 + 1).to_string());
     assert_usable(&mut db);
 }
 

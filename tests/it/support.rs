@@ -6,22 +6,13 @@ use testkit::fake::FakeServer;
 /// The configuration of the shared server, over TCP.
 pub(crate) fn config() -> PgConfig {
     let server = testkit::shared();
-    PgConfig::new(
-        server.host(),
-        server.port(),
-        server.superuser(),
-        "",
-        "postgres",
-    )
+    PgConfig::new(server.host(), server.port(), server.superuser(), "", "postgres")
 }
 
 /// The configuration of the shared server, over its Unix-domain socket.
 pub(crate) fn unix_config() -> PgConfig {
     let server = testkit::shared();
-    let folder = server
-        .socket_dir()
-        .to_str()
-        .expect("a socket folder that is UTF-8");
+    let folder = server.socket_dir().to_str().expect("a socket folder that is UTF-8");
     PgConfig::new(folder, server.port(), server.superuser(), "", "postgres")
 }
 
@@ -39,9 +30,7 @@ pub(crate) fn fake_config(server: &FakeServer) -> PgConfig {
 #[track_caller]
 pub(crate) fn assert_usable(connection: &mut PgConnection) {
     let row = connection.query_one("select $1::int4 + 1 as answer", &[&41]);
-    let answer: i32 = row
-        .and_then(|row| row.get("answer"))
-        .expect("the connection is usable");
+    let answer: i32 = row.and_then(|row| row.get("answer")).expect("the connection is usable");
     assert_eq!(answer, 42);
     assert!(!connection.is_broken());
 }

@@ -18,15 +18,12 @@ const LONG: Duration = Duration::from_secs(20);
 fn s1_11_h2_a_timeout_is_told_and_never_retried() {
     let table = testkit::unique("once");
     let mut db = connect();
-    db.execute_batch(&format!("create table {table} (x int4)"))
-        .unwrap();
+    db.execute_batch(&format!("create table {table} (x int4)")).unwrap();
     // The insert waits for a lock that is held until after the timeout: the server does the work
     // all the same.
     let mut holder = connect();
     holder.begin().unwrap();
-    holder
-        .execute_batch(&format!("lock table {table}"))
-        .unwrap();
+    holder.execute_batch(&format!("lock table {table}")).unwrap();
     db.set_io_timeout(SHORT);
     let mut attempts = 0;
     let error = retry(5, || {
@@ -44,11 +41,8 @@ fn s1_11_h2_a_timeout_is_told_and_never_retried() {
     holder.commit().unwrap();
     // The next query gets its own answer, after the late one was drained.
     db.set_io_timeout(LONG);
-    let count: i64 = db
-        .query_one(&format!("select count(*) from {table}"), &[])
-        .unwrap()
-        .get(0)
-        .unwrap();
+    let count: i64 =
+        db.query_one(&format!("select count(*) from {table}"), &[]).unwrap().get(0).unwrap();
     assert_eq!(count, 1, "one INSERT became one row");
     assert_usable(&mut db);
     db.execute_batch(&format!("drop table {table}")).unwrap();
@@ -61,10 +55,7 @@ fn what_waits_behind_a_late_answer_is_not_sent_and_says_so() {
     let server = FakeServer::start(move |conn| {
         conn.login()?;
         conn.expect_query("select 'late'")?;
-        wait.lock()
-            .unwrap()
-            .recv()
-            .map_err(|error| error.to_string())?;
+        wait.lock().unwrap().recv().map_err(|error| error.to_string())?;
         let column = [Column::text("a")];
         conn.answer_query(&Answer::rows(&column).row(&[Some(b"late")]))?;
         conn.expect_query("select 'mine'")?;
@@ -72,10 +63,7 @@ fn what_waits_behind_a_late_answer_is_not_sent_and_says_so() {
         conn.drain()
     });
     let mut db = PgConnection::connect(&fake_config(&server).io_timeout(SHORT)).unwrap();
-    assert!(matches!(
-        db.query_simple("select 'late'"),
-        Err(PgError::Timeout(_))
-    ));
+    assert!(matches!(db.query_simple("select 'late'"), Err(PgError::Timeout(_))));
     // While the late answer is awaited nothing is sent: this one is taken back.
     let error = db.query_simple("select 'never sent'").unwrap_err();
     assert!(
@@ -85,12 +73,7 @@ fn what_waits_behind_a_late_answer_is_not_sent_and_says_so() {
     assert!(error.is_safe_to_retry());
     go.send(()).unwrap();
     db.set_io_timeout(LONG);
-    assert_eq!(
-        db.query_simple("select 'mine'").unwrap()[0]
-            .get::<&str>(0)
-            .unwrap(),
-        "mine"
-    );
+    assert_eq!(db.query_simple("select 'mine'").unwrap()[0].get::<&str>(0).unwrap(), "mine");
     drop(db);
     server.join();
 }
@@ -104,18 +87,12 @@ fn without_the_late_answer_the_connection_is_given_up() {
     });
     let config = fake_config(&server).io_timeout(SHORT).drain_timeout(SHORT);
     let mut db = PgConnection::connect(&config).unwrap();
-    assert!(matches!(
-        db.query_simple("select 1"),
-        Err(PgError::Timeout(_))
-    ));
+    assert!(matches!(db.query_simple("select 1"), Err(PgError::Timeout(_))));
     assert!(!db.is_broken());
     db.set_io_timeout(LONG);
     let error = db.query_simple("select 2").unwrap_err();
     assert!(matches!(error, PgError::NotSent(_)), "{error}");
-    assert!(
-        error.to_string().contains("drain_timeout = 50 ms"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("drain_timeout = 50 ms"), "{error}");
     assert!(db.is_broken());
     drop(db);
     server.join();
@@ -134,10 +111,7 @@ fn h20_an_answer_in_drips_does_not_extend_the_deadline() {
     });
     let config = fake_config(&server).io_timeout(SHORT).drain_timeout(SHORT);
     let mut db = PgConnection::connect(&config).unwrap();
-    assert!(matches!(
-        db.query_simple("select 1"),
-        Err(PgError::Timeout(_))
-    ));
+    assert!(matches!(db.query_simple("select 1"), Err(PgError::Timeout(_))));
     drop(db);
     server.join();
 }
@@ -174,19 +148,13 @@ fn h19_one_deadline_bounds_every_phase_of_a_connect() {
         let config = fake_config(&server).connect_timeout(Some(SHORT));
         let error = PgConnection::connect(&config).expect_err(what);
         assert!(matches!(error, PgError::Timeout(_)), "{what}: {error}");
-        assert!(
-            error.to_string().contains("(connect_timeout = 50 ms)"),
-            "{what}: {error}"
-        );
+        assert!(error.to_string().contains("(connect_timeout = 50 ms)"), "{what}: {error}");
         server.join();
     }
     // Without a connect_timeout it is io_timeout that bounds the connect.
     let server = FakeServer::start(|conn| conn.drain());
     let error = PgConnection::connect(&fake_config(&server).io_timeout(SHORT)).unwrap_err();
-    assert!(
-        error.to_string().contains("(io_timeout = 50 ms)"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("(io_timeout = 50 ms)"), "{error}");
     server.join();
 }
 
@@ -197,12 +165,7 @@ fn h19_an_address_that_does_not_answer_ends_at_the_deadline() {
         std::env::temp_dir().join(format!("{}.sock", testkit::unique("full"))),
     );
     let listener = listener.expect("a socket");
-    let path = listener
-        .local_addr()
-        .unwrap()
-        .as_pathname()
-        .unwrap()
-        .to_owned();
+    let path = listener.local_addr().unwrap().as_pathname().unwrap().to_owned();
     let folder = std::env::temp_dir().join(testkit::unique("full"));
     std::fs::create_dir(&folder).unwrap();
     std::os::unix::fs::symlink(&path, folder.join(".s.PGSQL.1")).unwrap();
@@ -210,15 +173,9 @@ fn h19_an_address_that_does_not_answer_ends_at_the_deadline() {
         .connect_timeout(Some(SHORT));
     // Each attempt stays in the queue, which nobody empties; when it is full, connecting itself
     // does not get through.
-    let errors: Vec<String> = (0..3)
-        .map(|_| PgConnection::connect(&config).unwrap_err().to_string())
-        .collect();
-    assert!(
-        errors
-            .iter()
-            .all(|error| error.contains("connect_timeout = 50 ms")),
-        "{errors:?}"
-    );
+    let errors: Vec<String> =
+        (0..3).map(|_| PgConnection::connect(&config).unwrap_err().to_string()).collect();
+    assert!(errors.iter().all(|error| error.contains("connect_timeout = 50 ms")), "{errors:?}");
     std::fs::remove_dir_all(&folder).unwrap();
     std::fs::remove_file(&path).unwrap();
 }
@@ -228,13 +185,7 @@ fn a_server_that_hangs_inside_a_message_runs_into_the_deadline_at_every_byte() {
     let shared = testkit::shared();
     let whole = Relay::start(shared.tcp(), Policy::default());
     let config = |relay: &Relay| {
-        chopin_pg::PgConfig::new(
-            "127.0.0.1",
-            relay.port(),
-            shared.superuser(),
-            "",
-            "postgres",
-        )
+        chopin_pg::PgConfig::new("127.0.0.1", relay.port(), shared.superuser(), "", "postgres")
     };
     let mut db = PgConnection::connect(&config(&whole)).unwrap();
     let startup = whole.bytes_from_server();
@@ -242,10 +193,7 @@ fn a_server_that_hangs_inside_a_message_runs_into_the_deadline_at_every_byte() {
     let all = whole.bytes_from_server();
     drop(db);
     for stop in (startup..all).step_by(3) {
-        let relay = Relay::start(
-            shared.tcp(),
-            Policy::default().stop_after(stop, Ending::Hang),
-        );
+        let relay = Relay::start(shared.tcp(), Policy::default().stop_after(stop, Ending::Hang));
         let limits = config(&relay).drain_timeout(Duration::from_millis(5));
         let mut db = PgConnection::connect(&limits).unwrap();
         db.set_io_timeout(Duration::from_millis(20));

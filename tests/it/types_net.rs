@@ -95,9 +95,7 @@ fn s2_6_s2_23_s2_24_cidr_agrees_with_the_server() {
 fn s2_39_std_addresses_both_ways() {
     let mut db = connect();
     for addr in addresses().into_iter().step_by(97) {
-        let row = db
-            .query_one("select $1, pg_typeof($1)::text, host($1)", &[&addr])
-            .unwrap();
+        let row = db.query_one("select $1, pg_typeof($1)::text, host($1)", &[&addr]).unwrap();
         let (read, type_name, host): (IpAddr, &str, &str) = row.to().unwrap();
         assert_eq!((read, type_name), (addr, "inet"));
         assert_eq!(host.parse::<IpAddr>().unwrap(), addr);
@@ -112,39 +110,14 @@ fn s2_39_std_addresses_both_ways() {
 fn s2_39_the_prefix_is_stripped_and_the_other_family_refused() {
     let mut db = connect();
     let sql = "select '10.1.2.3/8'::inet as host, '10.0.0.0/8'::cidr as net, '::1'::inet as local";
-    for row in [
-        &db.query_one(sql, &[]).unwrap(),
-        &db.query_simple(sql).unwrap()[0],
-    ] {
-        assert_eq!(
-            row.get::<IpAddr>("host").unwrap(),
-            Ipv4Addr::new(10, 1, 2, 3)
-        );
-        assert_eq!(
-            row.get::<Ipv4Addr>("net").unwrap(),
-            Ipv4Addr::new(10, 0, 0, 0)
-        );
-        assert_eq!(
-            row.get::<Inet>("net").unwrap(),
-            "10.0.0.0/8".parse().unwrap()
-        );
+    for row in [&db.query_one(sql, &[]).unwrap(), &db.query_simple(sql).unwrap()[0]] {
+        assert_eq!(row.get::<IpAddr>("host").unwrap(), Ipv4Addr::new(10, 1, 2, 3));
+        assert_eq!(row.get::<Ipv4Addr>("net").unwrap(), Ipv4Addr::new(10, 0, 0, 0));
+        assert_eq!(row.get::<Inet>("net").unwrap(), "10.0.0.0/8".parse().unwrap());
         let error = row.get::<Ipv4Addr>("local").unwrap_err().to_string();
-        assert!(
-            error.contains("\"local\"") && error.contains("IPv6"),
-            "{error}"
-        );
-        assert!(
-            row.get::<Ipv6Addr>("host")
-                .unwrap_err()
-                .to_string()
-                .contains("IPv4")
-        );
-        assert!(
-            row.get::<Cidr>("host")
-                .unwrap_err()
-                .to_string()
-                .contains("Cidr")
-        );
+        assert!(error.contains("\"local\"") && error.contains("IPv6"), "{error}");
+        assert!(row.get::<Ipv6Addr>("host").unwrap_err().to_string().contains("IPv4"));
+        assert!(row.get::<Cidr>("host").unwrap_err().to_string().contains("Cidr"));
     }
 }
 
@@ -166,42 +139,23 @@ fn s2_9_s2_28_macaddr_agrees_with_the_server() {
         assert_eq!(shown, text);
         values.push(format!("('{text}'::macaddr)"));
     }
-    let rows = db
-        .query_simple(&format!("values {}", values.join(",")))
-        .unwrap();
+    let rows = db.query_simple(&format!("values {}", values.join(","))).unwrap();
     for (row, address) in rows.iter().zip(&addresses) {
         assert_eq!(&row.get::<[u8; 6]>(0).unwrap(), address);
     }
-    let row = db
-        .query_one("select $1, pg_typeof($1)::text", &[&addresses[0]])
-        .unwrap();
-    assert_eq!(
-        row.to::<([u8; 6], &str)>().unwrap(),
-        (addresses[0], "macaddr")
-    );
+    let row = db.query_one("select $1, pg_typeof($1)::text", &[&addresses[0]]).unwrap();
+    assert_eq!(row.to::<([u8; 6], &str)>().unwrap(), (addresses[0], "macaddr"));
 }
 
 /// Coordinates in which every border of the server's number format lies: exponents, halves of the
 /// last digit, integers that are no longer exact, subnormal numbers.
 fn coordinates() -> Vec<f64> {
     let mut random = StdRng::seed_from_u64(10);
-    let mut numbers = vec![
-        0.0,
-        f64::MAX,
-        f64::MIN_POSITIVE,
-        5e-324,
-        f64::NAN,
-        f64::INFINITY,
-    ];
+    let mut numbers = vec![0.0, f64::MAX, f64::MIN_POSITIVE, 5e-324, f64::NAN, f64::INFINITY];
     for exponent in -30..30 {
-        for mantissa in [
-            "1",
-            "9",
-            "123456789012345",
-            "999999999999999",
-            "9.5",
-            "1.0000000000000002",
-        ] {
+        for mantissa in
+            ["1", "9", "123456789012345", "999999999999999", "9.5", "1.0000000000000002"]
+        {
             numbers.push(format!("{mantissa}e{exponent}").parse().unwrap());
         }
     }
@@ -215,21 +169,15 @@ fn coordinates() -> Vec<f64> {
     let negative: Vec<f64> = numbers.iter().map(|number| -number).collect();
     numbers.extend(negative);
     // The sign of a NaN, and all else that its bits can carry, does not outlive text.
-    numbers
-        .into_iter()
-        .map(|number| if number.is_nan() { f64::NAN } else { number })
-        .collect()
+    numbers.into_iter().map(|number| if number.is_nan() { f64::NAN } else { number }).collect()
 }
 
 #[test]
 fn s2_10_s2_28_points_agree_with_the_server() {
     let mut db = connect();
     let numbers = coordinates();
-    let points: Vec<Point> = numbers
-        .iter()
-        .zip(numbers.iter().rev())
-        .map(|(&x, &y)| Point { x, y })
-        .collect();
+    let points: Vec<Point> =
+        numbers.iter().zip(numbers.iter().rev()).map(|(&x, &y)| Point { x, y }).collect();
     assert_agrees(&mut db, "point", &points);
     assert_each_agrees(&mut db, "point", &points[..20]);
 }
@@ -237,9 +185,7 @@ fn s2_10_s2_28_points_agree_with_the_server() {
 #[test]
 fn s2_10_a_pair_is_a_point() {
     let mut db = connect();
-    let row = db
-        .query_one("select $1, $1[0], pg_typeof($1)::text", &[&(1.5, -2.0)])
-        .unwrap();
+    let row = db.query_one("select $1, $1[0], pg_typeof($1)::text", &[&(1.5, -2.0)]).unwrap();
     let ((x, y), first, type_name): ((f64, f64), f64, &str) = row.to().unwrap();
     assert_eq!(((x, y), first, type_name), ((1.5, -2.0), 1.5, "point"));
 }

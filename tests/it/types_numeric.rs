@@ -10,8 +10,7 @@ use crate::differential::{assert_agrees, assert_each_agrees};
 use crate::support::{assert_usable, connect};
 
 fn numeric(text: &str) -> Numeric {
-    text.parse()
-        .unwrap_or_else(|error| panic!("{text:.100}: {error}"))
+    text.parse().unwrap_or_else(|error| panic!("{text:.100}: {error}"))
 }
 
 /// Decimal digits as runs, since the trouble is where runs of zeros meet the borders of base-10000
@@ -33,11 +32,7 @@ fn digits(random: &mut StdRng, runs: usize) -> String {
 /// an exponent.
 fn written(random: &mut StdRng) -> String {
     let sign = ["", "", "-", "+"][random.random_range(0..4)];
-    let runs = if random.random_range(0..1000) == 0 {
-        200
-    } else {
-        4
-    };
+    let runs = if random.random_range(0..1000) == 0 { 200 } else { 4 };
     let mut text = format!("{sign}{}", digits(random, runs));
     if random.random_range(0..4) > 0 {
         text.push('.');
@@ -73,17 +68,9 @@ fn h4_a_hundred_thousand_numerics_are_what_the_server_prints() {
 #[test]
 fn h4_numerics_of_every_power_of_ten() {
     let mut db = connect();
-    let powers = (-16_383..131_072)
-        .step_by(509)
-        .chain(-100..100)
-        .chain([131_071]);
+    let powers = (-16_383..131_072).step_by(509).chain(-100..100).chain([131_071]);
     let numbers: Vec<Numeric> = powers
-        .flat_map(|power| {
-            [
-                numeric(&format!("1e{power}")),
-                numeric(&format!("-9e{power}")),
-            ]
-        })
+        .flat_map(|power| [numeric(&format!("1e{power}")), numeric(&format!("-9e{power}"))])
         .collect();
     assert_agrees(&mut db, "numeric", &numbers);
 }
@@ -114,16 +101,8 @@ fn h4_numerics_at_the_limits() {
     assert_each_agrees(&mut db, "numeric", &numbers);
 
     // One digit more on either side is more than the server has, and is refused before it is sent.
-    for beyond in [
-        format!("1{}", "0".repeat(131_072)),
-        format!("0.{}1", "0".repeat(16_383)),
-    ] {
-        assert!(
-            Numeric::new(&beyond)
-                .unwrap_err()
-                .to_string()
-                .contains("131072 digits")
-        );
+    for beyond in [format!("1{}", "0".repeat(131_072)), format!("0.{}1", "0".repeat(16_383))] {
+        assert!(Numeric::new(&beyond).unwrap_err().to_string().contains("131072 digits"));
         assert!(db.query("select $1::text::numeric", &[&beyond]).is_err());
     }
     assert_usable(&mut db);
@@ -142,21 +121,13 @@ fn h4_one_hundred_thousandth_is_not_a_tenth() {
 #[test]
 fn s2_7_numeric_reads_the_integer_types() {
     let mut db = connect();
-    let sql = "select (-32768)::int2, 2147483647::int4, -9223372036854775807::int8 - 1, 1.5::float8";
-    for row in [
-        &db.query_one(sql, &[]).unwrap(),
-        &db.query_simple(sql).unwrap()[0],
-    ] {
+    let sql =
+        "select (-32768)::int2, 2147483647::int4, -9223372036854775807::int8 - 1, 1.5::float8";
+    for row in [&db.query_one(sql, &[]).unwrap(), &db.query_simple(sql).unwrap()[0]] {
         assert_eq!(row.get::<Numeric>(0).unwrap().as_str(), "-32768");
         assert_eq!(row.get::<Numeric>(1).unwrap().as_str(), "2147483647");
-        assert_eq!(
-            row.get::<Numeric>(2).unwrap().as_str(),
-            "-9223372036854775808"
-        );
+        assert_eq!(row.get::<Numeric>(2).unwrap().as_str(), "-9223372036854775808");
         let error = row.get::<Numeric>(3).unwrap_err().to_string();
-        assert!(
-            error.contains("float8") && error.contains("Numeric"),
-            "{error}"
-        );
+        assert!(error.contains("float8") && error.contains("Numeric"), "{error}");
     }
 }

@@ -376,7 +376,8 @@ fn quoted(name: &str) -> String {
 #[test]
 fn s2_34_values_without_a_type_take_the_one_of_their_place() {
     let db = &mut connect();
-    let sql = "select $1::int4range @> 3, $2::int4[] = '{}', $3::text[] is null, cardinality($4::int4[]), $5::varchar";
+    let sql = "select $1::int4range @> 3, $2::int4[] = '{}', $3::text[] is null, \
+               cardinality($4::int4[]), $5::varchar";
     let params: [&dyn ToSql; 5] = [
         &PgValue::Range("[1,5)".into()),
         &PgValue::Array(vec![]),
@@ -407,7 +408,8 @@ fn s2_35_s2_37_null_goes_and_comes_as_none() {
 #[test]
 fn s2_36_what_would_lose_something_is_an_error_that_names_column_and_types() {
     let db = &mut connect();
-    let sql = "select 7::int2 as small, 7::int4 as medium, 7::int8 as large, 0.1::float4 as real, 7::numeric as exact";
+    let sql = "select 7::int2 as small, 7::int4 as medium, 7::int8 as large, 0.1::float4 as real, \
+               7::numeric as exact";
     for rows in [db.query(sql, &[]).unwrap(), db.query_simple(sql).unwrap()] {
         let row = &rows[0];
         assert_eq!(row.get::<i64>("small").unwrap(), 7);

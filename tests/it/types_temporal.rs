@@ -17,16 +17,7 @@ const DAY: i64 = 86_400_000_000;
 /// range.
 fn dates() -> Vec<Date> {
     let mut random = StdRng::seed_from_u64(1);
-    let borders = [
-        i32::MIN,
-        -2_451_545,
-        -2_451_544,
-        -1,
-        0,
-        1,
-        2_145_031_948,
-        i32::MAX,
-    ];
+    let borders = [i32::MIN, -2_451_545, -2_451_544, -1, 0, 1, 2_145_031_948, i32::MAX];
     let mut days = borders.to_vec();
     days.extend(-730_500..-729_700);
     days.extend((0..1000).map(|_| random.random_range(-200_000..200_000)));
@@ -55,10 +46,7 @@ fn timestamps() -> Vec<i64> {
         for (from, to) in [
             (first, last),
             (-DAY * 40_000, DAY * 40_000),
-            (
-                first_after_christ - DAY * 500,
-                first_after_christ + DAY * 500,
-            ),
+            (first_after_christ - DAY * 500, first_after_christ + DAY * 500),
         ] {
             micros.extend((0..200).map(|_| random.random_range(from / unit..=to / unit) * unit));
         }
@@ -84,11 +72,7 @@ fn intervals() -> Vec<Interval> {
                 i64::MIN + 1,
                 i64::MAX - 1,
             ] {
-                intervals.push(Interval {
-                    months,
-                    days,
-                    microseconds,
-                });
+                intervals.push(Interval { months, days, microseconds });
             }
         }
     }
@@ -149,33 +133,17 @@ fn s2_4_system_time_is_a_timestamptz() {
     let mut db = connect();
     let moment = UNIX_EPOCH + Duration::new(1_709_210_096, 789_123_999);
     let row = db
-        .query_one(
-            "select $1, pg_typeof($1)::text, extract(epoch from $1)::text",
-            &[&moment],
-        )
+        .query_one("select $1, pg_typeof($1)::text, extract(epoch from $1)::text", &[&moment])
         .unwrap();
     let (read, type_name, epoch): (SystemTime, &str, &str) = row.to().unwrap();
     // The server has microseconds: the 999 ns are cut off.
     assert_eq!(read, UNIX_EPOCH + Duration::new(1_709_210_096, 789_123_000));
-    assert_eq!(
-        (type_name, epoch),
-        ("timestamp with time zone", "1709210096.789123")
-    );
+    assert_eq!((type_name, epoch), ("timestamp with time zone", "1709210096.789123"));
 
-    let row = db
-        .query_one("select '1969-12-31 23:59:59.25+00'::timestamptz", &[])
-        .unwrap();
-    assert_eq!(
-        row.get::<SystemTime>(0).unwrap(),
-        UNIX_EPOCH - Duration::from_millis(750)
-    );
+    let row = db.query_one("select '1969-12-31 23:59:59.25+00'::timestamptz", &[]).unwrap();
+    assert_eq!(row.get::<SystemTime>(0).unwrap(), UNIX_EPOCH - Duration::from_millis(750));
     let row = db.query_one("select 'infinity'::timestamptz", &[]).unwrap();
-    assert!(
-        row.get::<SystemTime>(0)
-            .unwrap_err()
-            .to_string()
-            .contains("infinity")
-    );
+    assert!(row.get::<SystemTime>(0).unwrap_err().to_string().contains("infinity"));
 }
 
 #[test]
@@ -185,13 +153,8 @@ fn s2_4_a_date_that_the_server_does_not_have_is_an_error() {
         let error = db.query("select $1", &[&beyond]).unwrap_err();
         assert!(error.to_string().contains("date out of range"), "{error}");
     }
-    let error = db
-        .query("select $1", &[&Timestamp(9_223_371_331_200_000_000)])
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("timestamp out of range"),
-        "{error}"
-    );
+    let error = db.query("select $1", &[&Timestamp(9_223_371_331_200_000_000)]).unwrap_err();
+    assert!(error.to_string().contains("timestamp out of range"), "{error}");
     assert_usable(&mut db);
 }
 
@@ -208,11 +171,7 @@ fn in_both_formats<T: for<'a> chopin_pg::types::FromSql<'a>>(
     assert!(!values.is_empty());
     for (text, value) in texts.iter().zip(&values) {
         let written: String = text.get(0).expect("the text itself");
-        compare(
-            &written,
-            text.get(0),
-            value.get(0).expect("a value in binary"),
-        );
+        compare(&written, text.get(0), value.get(0).expect("a value in binary"));
     }
 }
 
@@ -226,18 +185,11 @@ fn create_tables(db: &mut PgConnection) {
     )
     .unwrap();
     let timestamps: Vec<_> = timestamps().into_iter().map(Timestamp).collect();
-    let moments: Vec<_> = timestamps
-        .iter()
-        .map(|timestamp| Timestamptz(timestamp.0))
-        .collect();
-    db.execute("insert into dates select unnest($1)", &[&dates()])
-        .unwrap();
-    db.execute("insert into timestamps select unnest($1)", &[&timestamps])
-        .unwrap();
-    db.execute("insert into moments select unnest($1)", &[&moments])
-        .unwrap();
-    db.execute("insert into intervals select unnest($1)", &[&intervals()])
-        .unwrap();
+    let moments: Vec<_> = timestamps.iter().map(|timestamp| Timestamptz(timestamp.0)).collect();
+    db.execute("insert into dates select unnest($1)", &[&dates()]).unwrap();
+    db.execute("insert into timestamps select unnest($1)", &[&timestamps]).unwrap();
+    db.execute("insert into moments select unnest($1)", &[&moments]).unwrap();
+    db.execute("insert into intervals select unnest($1)", &[&intervals()]).unwrap();
 }
 
 #[test]
@@ -258,11 +210,9 @@ fn h9_every_time_zone_gives_the_same_moments() {
         "FAR-167",
         "<-03>+03",
     ] {
-        db.execute_batch(&format!("set timezone to '{zone}'"))
-            .unwrap();
+        db.execute_batch(&format!("set timezone to '{zone}'")).unwrap();
         for order in ["MDY", "DMY", "YMD"] {
-            db.execute_batch(&format!("set datestyle to 'ISO, {order}'"))
-                .unwrap();
+            db.execute_batch(&format!("set datestyle to 'ISO, {order}'")).unwrap();
             in_both_formats::<Timestamptz>(
                 &mut db,
                 "select v from moments",
@@ -279,8 +229,7 @@ fn h9_dates_and_timestamps_do_not_depend_on_the_order_of_fields() {
     let mut db = connect();
     create_tables(&mut db);
     for order in ["MDY", "DMY", "YMD"] {
-        db.execute_batch(&format!("set datestyle to 'ISO, {order}'"))
-            .unwrap();
+        db.execute_batch(&format!("set datestyle to 'ISO, {order}'")).unwrap();
         in_both_formats::<Date>(&mut db, "select v from dates", |text, read, date| {
             assert_eq!(read.unwrap(), date, "{order}: {text}");
         });
@@ -298,18 +247,10 @@ fn h9_dates_and_timestamps_do_not_depend_on_the_order_of_fields() {
 fn h9_text_in_another_date_style_is_refused_never_misread() {
     let mut db = connect();
     create_tables(&mut db);
-    for style in [
-        "SQL, MDY",
-        "SQL, DMY",
-        "Postgres, MDY",
-        "Postgres, DMY",
-        "German",
-    ] {
+    for style in ["SQL, MDY", "SQL, DMY", "Postgres, MDY", "Postgres, DMY", "German"] {
         for zone in ["UTC", "Asia/Kolkata", "America/St_Johns"] {
-            db.execute_batch(&format!(
-                "set datestyle to '{style}'; set timezone to '{zone}'"
-            ))
-            .unwrap();
+            db.execute_batch(&format!("set datestyle to '{style}'; set timezone to '{zone}'"))
+                .unwrap();
             in_both_formats::<Date>(&mut db, "select v from dates", |text, read, date| {
                 assert_refused(text, read, date, date.is_finite());
             });
@@ -343,10 +284,7 @@ fn assert_refused<T: std::fmt::Debug + PartialEq>(
     match read {
         Ok(read) => assert!(!finite && read == value, "{text} was read as {read:?}"),
         Err(error) => {
-            assert!(
-                finite && error.to_string().contains("SET datestyle"),
-                "{text}: {error}"
-            );
+            assert!(finite && error.to_string().contains("SET datestyle"), "{text}: {error}");
         }
     }
 }
@@ -356,47 +294,30 @@ fn h9_intervals_are_the_same_in_every_style() {
     let mut db = connect();
     create_tables(&mut db);
     for style in ["postgres", "postgres_verbose", "sql_standard", "iso_8601"] {
-        db.execute_batch(&format!("set intervalstyle to '{style}'"))
-            .unwrap();
-        in_both_formats::<Interval>(
-            &mut db,
-            "select v from intervals",
-            |text, read, interval| {
-                assert_eq!(read.unwrap(), interval, "{style}: {text}");
-            },
-        );
+        db.execute_batch(&format!("set intervalstyle to '{style}'")).unwrap();
+        in_both_formats::<Interval>(&mut db, "select v from intervals", |text, read, interval| {
+            assert_eq!(read.unwrap(), interval, "{style}: {text}");
+        });
     }
     db.execute_batch("set intervalstyle to default").unwrap();
     in_both_formats::<Interval>(
         &mut db,
         "select '-01:30'::interval union all select '-1 day 02:03' union all select '1 mon -1 day'",
         |text, read, interval| {
-            assert_eq!(
-                (read.unwrap(), interval.to_string().as_str()),
-                (interval, text)
-            )
+            assert_eq!((read.unwrap(), interval.to_string().as_str()), (interval, text))
         },
     );
 }
 
 #[test]
 fn h9_infinite_intervals_from_17_on() {
-    let server = testkit::shared_with(Need {
-        at_least: 17,
-        ..Need::default()
-    });
-    let config = chopin_pg::PgConfig::new(
-        server.host(),
-        server.port(),
-        server.superuser(),
-        "",
-        "postgres",
-    );
+    let server = testkit::shared_with(Need { at_least: 17, ..Need::default() });
+    let config =
+        chopin_pg::PgConfig::new(server.host(), server.port(), server.superuser(), "", "postgres");
     let mut db = PgConnection::connect(&config).unwrap();
     let infinite = [Interval::INFINITY, Interval::NEG_INFINITY];
     for style in ["postgres", "postgres_verbose", "sql_standard", "iso_8601"] {
-        db.execute_batch(&format!("set intervalstyle to '{style}'"))
-            .unwrap();
+        db.execute_batch(&format!("set intervalstyle to '{style}'")).unwrap();
         assert_agrees(&mut db, "interval", &infinite);
         assert_each_agrees(&mut db, "interval", &infinite);
     }

@@ -16,9 +16,7 @@ fn sleeps(source: &Source) -> Vec<Finding> {
         .into_iter()
         .filter(|site| matches!(&site.what, What::Path(path) if sleeps(path)));
     let message = "sleeping is not waiting: wait in poll(2) for the event or the deadline";
-    calls
-        .map(|site| Finding::site(Rule::Sleep, source, &site, message.to_owned()))
-        .collect()
+    calls.map(|site| Finding::site(Rule::Sleep, source, &site, message.to_owned())).collect()
 }
 
 #[test]
@@ -30,21 +28,12 @@ fn nothing_in_the_driver_sleeps() {
 #[test]
 fn a_sleep_is_found() {
     let message = "sleeping is not waiting: wait in poll(2) for the event or the deadline";
-    for text in [
-        "fn f() { std::thread::sleep(d) }",
-        "fn f() { use std::thread::{self, sleep}; }",
-    ] {
+    for text in ["fn f() { std::thread::sleep(d) }", "fn f() { use std::thread::{self, sleep}; }"] {
         let found = sleeps(&Source::new("src/pool/mod.rs", text));
-        assert_found(
-            &found,
-            &[&format!("src/pool/mod.rs: f (line 1): {message}")],
-        );
+        assert_found(&found, &[&format!("src/pool/mod.rs: f (line 1): {message}")]);
     }
     assert_found(
-        &sleeps(&Source::new(
-            "src/pool/mod.rs",
-            "fn f(sleep: u8) { sleep; a::asleep() }",
-        )),
+        &sleeps(&Source::new("src/pool/mod.rs", "fn f(sleep: u8) { sleep; a::asleep() }")),
         &[],
     );
 }
@@ -54,10 +43,7 @@ const TIMELESS: [&str; 4] = ["wire", "types", "row", "engine"];
 
 fn clocks(source: &Source) -> Vec<Finding> {
     let module = source.module().unwrap_or_default();
-    if !module
-        .first()
-        .is_some_and(|first| TIMELESS.contains(&first.as_str()))
-    {
+    if !module.first().is_some_and(|first| TIMELESS.contains(&first.as_str())) {
         return Vec::new();
     }
     let reads = |what: &What| match what {
@@ -65,13 +51,9 @@ fn clocks(source: &Source) -> Vec<Finding> {
         What::Method(name) => name == "elapsed",
         _ => false,
     };
-    let sites = Sites::of(source)
-        .into_iter()
-        .filter(|site| !site.test && reads(&site.what));
+    let sites = Sites::of(source).into_iter().filter(|site| !site.test && reads(&site.what));
     let message = format!("{} reads no clock: take the time as an argument", module[0]);
-    sites
-        .map(|site| Finding::site(Rule::Clock, source, &site, message.clone()))
-        .collect()
+    sites.map(|site| Finding::site(Rule::Clock, source, &site, message.clone())).collect()
 }
 
 #[test]
@@ -89,47 +71,25 @@ fn a_clock_is_found() {
         "start.elapsed()",
         "log!(Instant::now())",
     ] {
-        let found = clocks(&Source::new(
-            "src/engine/a.rs",
-            &format!("fn f() {{ {call}; }}"),
-        ));
-        assert_found(
-            &found,
-            &[&format!("src/engine/a.rs: f (line 1): {message}")],
-        );
+        let found = clocks(&Source::new("src/engine/a.rs", &format!("fn f() {{ {call}; }}")));
+        assert_found(&found, &[&format!("src/engine/a.rs: f (line 1): {message}")]);
     }
     let allowed =
         "fn f(now: Instant) { now; } #[cfg(test)] mod tests { fn g() { Instant::now(); } }";
     assert_found(&clocks(&Source::new("src/engine/a.rs", allowed)), &[]);
-    assert_found(
-        &clocks(&Source::new("src/net/a.rs", "fn f() { Instant::now(); }")),
-        &[],
-    );
+    assert_found(&clocks(&Source::new("src/net/a.rs", "fn f() { Instant::now(); }")), &[]);
 }
 
 /// Whether bytes from the network come by here. The reader of `wire` and the buffers of the engine
 /// are where they are cut to measure, with bounds that are checked and tested there.
 fn meets_network(source: &Source) -> bool {
     let module = source.module().unwrap_or_default();
-    match module
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
+    match module.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["wire", "reader", ..] => false,
         ["engine", buffers, ..] if buffers.starts_with("buffer") => false,
-        [first, ..] => [
-            "wire",
-            "error",
-            "types",
-            "auth",
-            "row",
-            "engine",
-            "net",
-            "connection",
-        ]
-        .contains(first),
+        [first, ..] => {
+            ["wire", "error", "types", "auth", "row", "engine", "net", "connection"].contains(first)
+        }
         [] => false,
     }
 }
@@ -166,27 +126,17 @@ fn floors_that_meet_the_network_neither_index_nor_unwrap() {
 #[test]
 fn indexing_and_unwrapping_are_found() {
     let index = "indexing panics: use get, first, split_at_checked or the reader";
-    for code in [
-        "a[0]",
-        "f()[1..]",
-        "a.b[i] = 1",
-        "write!(w, \"{}\", a[0])",
-        "assert!(x.y()[0] == 1)",
-    ] {
-        let found = panics(&Source::new(
-            "src/row/a.rs",
-            &format!("fn f() {{ {code}; }}"),
-        ));
+    for code in
+        ["a[0]", "f()[1..]", "a.b[i] = 1", "write!(w, \"{}\", a[0])", "assert!(x.y()[0] == 1)"]
+    {
+        let found = panics(&Source::new("src/row/a.rs", &format!("fn f() {{ {code}; }}")));
         assert_found(&found, &[&format!("src/row/a.rs: f (line 1): {index}")]);
     }
     for method in ["unwrap", "expect", "unwrap_err"] {
         let message = format!(
             "src/net/a.rs: f (line 2): {method} panics: return an error that says what was wrong"
         );
-        for code in [
-            format!("a.{method}()"),
-            format!("debug_assert!(a.{method}())"),
-        ] {
+        for code in [format!("a.{method}()"), format!("debug_assert!(a.{method}())")] {
             let source = Source::new("src/net/a.rs", &format!("fn f() {{\n {code}; }}"));
             assert_found(&panics(&source), &[&message]);
         }
@@ -196,18 +146,12 @@ fn indexing_and_unwrapping_are_found() {
 #[test]
 fn indexing_and_unwrapping_may_stand_in_tests_readers_and_buffers() {
     let code = "fn f() { a[0]; b.unwrap(); }";
-    for path in [
-        "src/wire/reader.rs",
-        "src/engine/buffer.rs",
-        "src/engine/buffers/a.rs",
-        "src/pool/mod.rs",
-    ] {
+    for path in
+        ["src/wire/reader.rs", "src/engine/buffer.rs", "src/engine/buffers/a.rs", "src/pool/mod.rs"]
+    {
         assert_found(&panics(&Source::new(path, code)), &[]);
     }
-    for test in [
-        format!("#[cfg(test)] mod tests {{ {code} }}"),
-        format!("#[test] {code}"),
-    ] {
+    for test in [format!("#[cfg(test)] mod tests {{ {code} }}"), format!("#[test] {code}")] {
         assert_found(&panics(&Source::new("src/wire/a.rs", &test)), &[]);
     }
     let other = "fn f(a: [u8; 2]) -> &[u8] {
@@ -238,19 +182,13 @@ fn unsafe_code(source: &Source) -> Vec<Finding> {
         }
     }
     let module = source.module().unwrap_or_default();
-    if module
-        .first()
-        .is_some_and(|first| first == "net" || first == "crypto")
-    {
+    if module.first().is_some_and(|first| first == "net" || first == "crypto") {
         return Vec::new();
     }
     let mut found = BTreeSet::new();
     lines(source.text.parse().expect("parsed before"), &mut found);
     let message = "unsafe code stands in net and crypto alone";
-    found
-        .into_iter()
-        .map(|line| Finding::file(Rule::Unsafe, source, line, message))
-        .collect()
+    found.into_iter().map(|line| Finding::file(Rule::Unsafe, source, line, message)).collect()
 }
 
 #[test]
@@ -271,10 +209,7 @@ fn unsafe_code_elsewhere_is_found() {
         assert_found(&unsafe_code(&Source::new("src/net/a.rs", code)), &[]);
     }
     assert_found(
-        &unsafe_code(&Source::new(
-            "src/lib.rs",
-            "#![deny(unsafe_code)] // unsafe\n",
-        )),
+        &unsafe_code(&Source::new("src/lib.rs", "#![deny(unsafe_code)] // unsafe\n")),
         &[],
     );
 }

@@ -16,10 +16,7 @@ fn local_names() -> Vec<String> {
         "python|hosted",
         "arti|factory",
     ];
-    folders
-        .into_iter()
-        .chain(hosts.map(|host| host.replace('|', "")))
-        .collect()
+    folders.into_iter().chain(hosts.map(|host| host.replace('|', ""))).collect()
 }
 
 fn local_findings(path: &str, text: &str) -> Vec<Finding> {
@@ -62,9 +59,6 @@ fn folders_and_hosts_of_one_machine_are_found() {
         let message = format!("a.md (line 2): {name} is nobody else's, leave it out");
         assert_found(&local_findings("a.md", &text), &[&message]);
     }
-    let inside = format!(
-        "the frame{}is not one, {{root}}{0} neither",
-        local_names()[0]
-    );
+    let inside = format!("the frame{}is not one, {{root}}{0} neither", local_names()[0]);
     assert_found(&local_findings("a.md", &inside), &[]);
 }

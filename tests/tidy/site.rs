@@ -44,11 +44,7 @@ pub(crate) struct Sites {
 impl Sites {
     pub(crate) fn of(source: &Source) -> Vec<Site> {
         let module = source.module().unwrap_or_default();
-        let mut sites = Self {
-            test: source.test,
-            module,
-            ..Self::default()
-        };
+        let mut sites = Self { test: source.test, module, ..Self::default() };
         sites.visit_file(&source.syntax);
         sites.sites
     }
@@ -72,12 +68,7 @@ impl Sites {
 
     fn add(&mut self, line: usize, what: What) {
         let function = self.functions.last().cloned();
-        self.sites.push(Site {
-            what,
-            line,
-            function,
-            test: self.test,
-        });
+        self.sites.push(Site { what, line, function, test: self.test });
     }
 
     /// Visits an item with the functions around it, and with tests told apart by its attributes.
@@ -147,25 +138,19 @@ impl<'ast> Visit<'ast> for Sites {
     }
 
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        self.function(&item.sig, &item.block, |sites| {
-            visit::visit_item_fn(sites, item)
-        });
+        self.function(&item.sig, &item.block, |sites| visit::visit_item_fn(sites, item));
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
         self.inside(&item.attrs, |sites| {
-            sites.function(&item.sig, &item.block, |sites| {
-                visit::visit_impl_item_fn(sites, item)
-            });
+            sites.function(&item.sig, &item.block, |sites| visit::visit_impl_item_fn(sites, item));
         });
     }
 
     fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
         match &item.default {
             Some(block) => {
-                self.function(&item.sig, block, |sites| {
-                    visit::visit_trait_item_fn(sites, item)
-                });
+                self.function(&item.sig, block, |sites| visit::visit_trait_item_fn(sites, item));
             }
             None => visit::visit_trait_item_fn(self, item),
         }
@@ -180,11 +165,7 @@ impl<'ast> Visit<'ast> for Sites {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let segments = path
-            .segments
-            .iter()
-            .map(|segment| segment.ident.to_string())
-            .collect();
+        let segments = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         self.add_path(path.span().start().line, segments);
         visit::visit_path(self, path);
     }
@@ -195,10 +176,7 @@ impl<'ast> Visit<'ast> for Sites {
     }
 
     fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
-        self.add(
-            call.method.span().start().line,
-            What::Method(call.method.to_string()),
-        );
+        self.add(call.method.span().start().line, What::Method(call.method.to_string()));
         visit::visit_expr_method_call(self, call);
     }
 
@@ -228,10 +206,9 @@ fn flatten(tree: &syn::UseTree, prefix: &[String], paths: &mut Vec<Vec<String>>)
         syn::UseTree::Name(name) => paths.push(with(name.ident.to_string())),
         syn::UseTree::Rename(rename) => paths.push(with(rename.ident.to_string())),
         syn::UseTree::Glob(_) => paths.push(with("*".to_owned())),
-        syn::UseTree::Group(group) => group
-            .items
-            .iter()
-            .for_each(|tree| flatten(tree, prefix, paths)),
+        syn::UseTree::Group(group) => {
+            group.items.iter().for_each(|tree| flatten(tree, prefix, paths))
+        }
     }
 }
 
@@ -243,10 +220,9 @@ fn is_index(before: &[TokenTree], group: &Group) -> bool {
     group.delimiter() == Delimiter::Bracket
         && match before.last() {
             Some(TokenTree::Ident(ident)) => !KEYWORDS.contains(&ident.to_string().as_str()),
-            Some(TokenTree::Group(group)) => matches!(
-                group.delimiter(),
-                Delimiter::Parenthesis | Delimiter::Bracket
-            ),
+            Some(TokenTree::Group(group)) => {
+                matches!(group.delimiter(), Delimiter::Parenthesis | Delimiter::Bracket)
+            }
             _ => false,
         }
 }

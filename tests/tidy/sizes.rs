@@ -63,10 +63,7 @@ fn what_is_too_long_is_found() {
     );
 
     let line = Source::new("src/a.rs", &format!("//\n// {}", "\u{fc}".repeat(108)));
-    assert_found(
-        &sizes(&line),
-        &["src/a.rs (line 2): the line has 111 columns, 110 are enough"],
-    );
+    assert_found(&sizes(&line), &["src/a.rs (line 2): the line has 111 columns, 110 are enough"]);
 
     let body = "\n".repeat(70);
     let message = "the function has 71 lines, 70 are enough: split it";
@@ -89,11 +86,7 @@ fn what_just_fits_and_generated_tables_are_not_found() {
         "\n".repeat(700),
         format!("// {}", "a".repeat(107)),
         format!("fn f() {{{body}}}"),
-        format!(
-            "{GENERATED} catalog`\n// {}{}",
-            "a".repeat(200),
-            "\n".repeat(900)
-        ),
+        format!("{GENERATED} catalog`\n// {}{}", "a".repeat(200), "\n".repeat(900)),
     ] {
         assert_found(&sizes(&Source::new("src/a.rs", &text)), &[]);
     }

@@ -24,12 +24,7 @@ impl Source {
     pub(crate) fn new(path: &str, text: &str) -> Self {
         let syntax = syn::parse_file(text)
             .unwrap_or_else(|error| panic!("{path}:{}: {error}", error.span().start().line));
-        Self {
-            path: path.to_owned(),
-            text: text.to_owned(),
-            syntax,
-            test: false,
-        }
+        Self { path: path.to_owned(), text: text.to_owned(), syntax, test: false }
     }
 
     /// The path of the driver's module in this file: `["types", "array"]` for
@@ -37,20 +32,14 @@ impl Source {
     pub(crate) fn module(&self) -> Option<Vec<String>> {
         let path = self.path.strip_prefix("src/")?.strip_suffix(".rs")?;
         let mut module: Vec<String> = path.split('/').map(str::to_owned).collect();
-        if module
-            .last()
-            .is_some_and(|last| last == "mod" || last == "lib")
-        {
+        if module.last().is_some_and(|last| last == "mod" || last == "lib") {
             module.pop();
         }
         Some(module)
     }
 
     pub(crate) fn is_generated(&self) -> bool {
-        self.text
-            .lines()
-            .take(5)
-            .any(|line| line.contains(GENERATED))
+        self.text.lines().take(5).any(|line| line.contains(GENERATED))
     }
 }
 
@@ -66,11 +55,7 @@ pub(crate) fn committed_files() -> Vec<(String, Vec<u8>)> {
         entry.depth() == 0 || (shown && name != "target" && name != "Cargo.lock")
     };
     let mut files = Vec::new();
-    for entry in WalkDir::new(root())
-        .sort_by_file_name()
-        .into_iter()
-        .filter_entry(committed)
-    {
+    for entry in WalkDir::new(root()).sort_by_file_name().into_iter().filter_entry(committed) {
         let entry = entry.expect("the repository can be read");
         if entry.file_type().is_file() {
             let path = entry.path().strip_prefix(root()).expect("below the root");
@@ -83,23 +68,15 @@ pub(crate) fn committed_files() -> Vec<(String, Vec<u8>)> {
 
 /// Every Rust file of the repository: the driver, its tools and tests.
 pub(crate) fn workspace_sources() -> Vec<Source> {
-    let files = committed_files()
-        .into_iter()
-        .filter(|(path, _)| path.ends_with(".rs"));
-    files
-        .map(|(path, bytes)| Source::new(&path, &String::from_utf8_lossy(&bytes)))
-        .collect()
+    let files = committed_files().into_iter().filter(|(path, _)| path.ends_with(".rs"));
+    files.map(|(path, bytes)| Source::new(&path, &String::from_utf8_lossy(&bytes))).collect()
 }
 
 /// The Rust files of the driver alone.
 pub(crate) fn driver_sources() -> Vec<Source> {
     let mut sources = workspace_sources();
     sources.retain(|source| source.path.starts_with("src/"));
-    assert!(
-        !sources.is_empty(),
-        "no sources found below {}",
-        root().display()
-    );
+    assert!(!sources.is_empty(), "no sources found below {}", root().display());
     mark_test_modules(&mut sources);
     sources
 }

@@ -23,9 +23,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         return quickstart(None);
     }
     eprintln!("The demo gets and starts a throwaway PostgreSQL server ...");
-    let cluster = Cluster::builder()
-        .start()
-        .context("no server for the demo")?;
+    let cluster = Cluster::builder().start().context("no server for the demo")?;
     eprintln!(
         "PostgreSQL {} listens on {}:{} and is gone when the demo ends.",
         cluster.version(),

@@ -31,27 +31,16 @@ pub(crate) fn run() -> Result<ExitCode> {
     }
     let mut failed = Vec::new();
     for (index, choice) in choices.iter().enumerate() {
-        eprintln!(
-            "[{}/{}] {PACKAGE} with {}",
-            index + 1,
-            choices.len(),
-            choice.name
-        );
+        eprintln!("[{}/{}] {PACKAGE} with {}", index + 1, choices.len(), choice.name);
         let mut clippy = workspace::cargo();
-        clippy
-            .args(["clippy", "--package", PACKAGE, "--lib"])
-            .args(&choice.flags);
+        clippy.args(["clippy", "--package", PACKAGE, "--lib"]).args(&choice.flags);
         clippy.args(["--", "-D", "warnings"]);
         if workspace::run(&mut clippy)? != ExitCode::SUCCESS {
             failed.push(choice.name.as_str());
         }
     }
     if failed.is_empty() {
-        eprintln!(
-            "{} of {} choices of features are clean",
-            choices.len(),
-            choices.len()
-        );
+        eprintln!("{} of {} choices of features are clean", choices.len(), choices.len());
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!("error: {PACKAGE} does not pass with: {}", failed.join("; "));
@@ -65,17 +54,9 @@ fn features() -> Result<Vec<String>> {
         .no_deps()
         .exec()
         .context("cannot ask cargo for the features")?;
-    let package = metadata
-        .packages
-        .iter()
-        .find(|package| package.name.as_str() == PACKAGE);
+    let package = metadata.packages.iter().find(|package| package.name.as_str() == PACKAGE);
     let package = package.with_context(|| format!("the workspace has no package {PACKAGE}"))?;
-    Ok(package
-        .features
-        .keys()
-        .filter(|name| *name != "default")
-        .cloned()
-        .collect())
+    Ok(package.features.keys().filter(|name| *name != "default").cloned().collect())
 }
 
 /// One choice of features: its name for people, its flags for cargo.
@@ -87,18 +68,12 @@ struct Choice {
 
 impl Choice {
     fn new(name: impl Into<String>, flags: &[&str]) -> Self {
-        Self {
-            name: name.into(),
-            flags: flags.iter().map(ToString::to_string).collect(),
-        }
+        Self { name: name.into(), flags: flags.iter().map(ToString::to_string).collect() }
     }
 
     fn only(features: &[&str]) -> Self {
         let name = format!("only {}", features.join(" and "));
-        Self::new(
-            name,
-            &["--no-default-features", "--features", &features.join(",")],
-        )
+        Self::new(name, &["--no-default-features", "--features", &features.join(",")])
     }
 }
 
@@ -127,10 +102,7 @@ mod tests {
 
     fn names(features: &[&str], pairs: &[[&str; 2]]) -> Result<Vec<String>> {
         let features: Vec<String> = features.iter().map(ToString::to_string).collect();
-        Ok(choices(&features, pairs)?
-            .into_iter()
-            .map(|choice| choice.name)
-            .collect())
+        Ok(choices(&features, pairs)?.into_iter().map(|choice| choice.name).collect())
     }
 
     #[test]
@@ -152,10 +124,7 @@ mod tests {
             ]
         );
         let pair = Choice::only(&["tls", "uuid"]);
-        assert_eq!(
-            pair.flags,
-            ["--no-default-features", "--features", "tls,uuid"]
-        );
+        assert_eq!(pair.flags, ["--no-default-features", "--features", "tls,uuid"]);
     }
 
     #[test]

@@ -73,23 +73,15 @@ fn start(choice: &Choice) -> Result<()> {
     if let Some(state) = running()? {
         println!("PostgreSQL {} is running already.", state.version);
         println!("{}", how_to_reach(&state));
-        let other = choice
-            .version
-            .is_some_and(|version| version != state.version);
-        ensure!(
-            !other,
-            "to get another version, stop this one first: cargo xtask pg stop"
-        );
+        let other = choice.version.is_some_and(|version| version != state.version);
+        ensure!(!other, "to get another version, stop this one first: cargo xtask pg stop");
         return Ok(());
     }
     // Found, and if need be fetched, here: the holder has no terminal to show it on.
     Server::find(&choice.need())?;
     start_holder(choice)?;
     let state = running()?.context("the server has ended again")?;
-    println!(
-        "PostgreSQL {} is running. Its data is gone when it is stopped.",
-        state.version
-    );
+    println!("PostgreSQL {} is running. Its data is gone when it is stopped.", state.version);
     println!("{}", how_to_reach(&state));
     Ok(())
 }
@@ -119,10 +111,7 @@ fn start_holder(choice: &Choice) -> Result<()> {
     }
     if line.trim_end() != READY {
         holder.wait()?;
-        bail!(
-            "the server did not start: {}",
-            fs::read_to_string(&log)?.trim_end()
-        );
+        bail!("the server did not start: {}", fs::read_to_string(&log)?.trim_end());
     }
     Ok(())
 }
@@ -133,14 +122,8 @@ fn stop() -> Result<()> {
         return Ok(());
     };
     let answer = ask(&state, "stop")?;
-    ensure!(
-        answer == "stopped",
-        "the holder of the server did not stop it: {answer:?}"
-    );
-    println!(
-        "PostgreSQL {} has been stopped and its data deleted.",
-        state.version
-    );
+    ensure!(answer == "stopped", "the holder of the server did not stop it: {answer:?}");
+    println!("PostgreSQL {} has been stopped and its data deleted.", state.version);
     Ok(())
 }
 
@@ -153,9 +136,7 @@ fn running() -> Result<Option<State>> {
     match ask(&state, "status") {
         Ok(answer) if answer == "running" => Ok(Some(state)),
         // The server has crashed under its holder, which is of no use any more.
-        Ok(_) => ask(&state, "stop")
-            .map(|_| None)
-            .context("cannot stop a server that crashed"),
+        Ok(_) => ask(&state, "stop").map(|_| None).context("cannot stop a server that crashed"),
         Err(error) if is_gone(&error) => {
             State::remove()?;
             Ok(None)
@@ -167,14 +148,8 @@ fn running() -> Result<Option<State>> {
 /// Nobody listens on the socket, or it was closed before it could answer.
 fn is_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
-    [
-        BrokenPipe,
-        ConnectionRefused,
-        ConnectionReset,
-        NotFound,
-        UnexpectedEof,
-    ]
-    .contains(&error.kind())
+    [BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof]
+        .contains(&error.kind())
 }
 
 /// Sends one line to the holder; its answer is one line.
@@ -204,11 +179,7 @@ fn serve(choice: &Choice) -> Result<()> {
         let mut socket = socket?;
         match question(&socket).unwrap_or_default().as_str() {
             "status" => {
-                let status = if cluster.pid().is_some() {
-                    "running"
-                } else {
-                    "ended"
-                };
+                let status = if cluster.pid().is_some() { "running" } else { "ended" };
                 // Who has gone meanwhile does not need the answer.
                 let _ = writeln!(socket, "{status}");
             }

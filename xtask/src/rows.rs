@@ -33,22 +33,14 @@ pub(crate) struct Args {
 /// When documents or sources cannot be read, or `--check` is not a selection of their rows.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let rows = documents::read(workspace::root())?;
-    let chosen = args
-        .check
-        .as_deref()
-        .map(|check| selection::select(check, &rows))
-        .transpose()?;
+    let chosen = args.check.as_deref().map(|check| selection::select(check, &rows)).transpose()?;
     let tests = scan::tests(workspace::root())?;
     let (report, complete) = match chosen {
         None => (listing(&rows, &tests), true),
         Some(chosen) => verdict(&chosen, &rows, &tests),
     };
     print(&report)?;
-    Ok(if complete {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Writes to stdout; a reader that has seen enough, as `head` has, is no error.
@@ -77,23 +69,11 @@ fn listing(rows: &[Row], tests: &[Test]) -> String {
         }
     }
     text.push('\n');
-    for (kind, title) in [
-        ('S', "standard equipment"),
-        ('B', "beyond it"),
-        ('H', "hazards"),
-    ] {
-        let of_kind = || {
-            rows.iter()
-                .filter(|row| row.id.to_string().starts_with(kind))
-        };
-        let proven = of_kind()
-            .filter(|row| proofs(row.id, tests).next().is_some())
-            .count();
-        let _ = writeln!(
-            text,
-            "{kind}: {proven} of {} rows have a test ({title})",
-            of_kind().count()
-        );
+    for (kind, title) in [('S', "standard equipment"), ('B', "beyond it"), ('H', "hazards")] {
+        let of_kind = || rows.iter().filter(|row| row.id.to_string().starts_with(kind));
+        let proven = of_kind().filter(|row| proofs(row.id, tests).next().is_some()).count();
+        let _ =
+            writeln!(text, "{kind}: {proven} of {} rows have a test ({title})", of_kind().count());
     }
     let _ = writeln!(text, "{} tests carry the number of a row", tests.len());
     text + &strays(rows, tests)
@@ -103,11 +83,7 @@ fn listing(rows: &[Row], tests: &[Test]) -> String {
 fn strays(rows: &[Row], tests: &[Test]) -> String {
     let mut text = String::new();
     for test in tests {
-        for id in test
-            .rows
-            .iter()
-            .filter(|id| rows.iter().all(|row| row.id != **id))
-        {
+        for id in test.rows.iter().filter(|id| rows.iter().all(|row| row.id != **id)) {
             let _ = writeln!(
                 text,
                 "note: {}: {} names {id}, which no document lists",
@@ -125,23 +101,14 @@ fn verdict(chosen: &[RowId], rows: &[Row], tests: &[Test]) -> (String, bool) {
         .filter(|row| chosen.contains(&row.id) && proofs(row.id, tests).next().is_none())
         .collect();
     if lacking.is_empty() {
-        let count = tests
-            .iter()
-            .filter(|test| test.rows.iter().any(|id| chosen.contains(id)))
-            .count();
+        let count =
+            tests.iter().filter(|test| test.rows.iter().any(|id| chosen.contains(id))).count();
         return (
-            format!(
-                "each of the {} rows has a test; {count} tests in all\n",
-                chosen.len()
-            ),
+            format!("each of the {} rows has a test; {count} tests in all\n", chosen.len()),
             true,
         );
     }
-    let mut text = format!(
-        "{} of the {} rows have no test:\n",
-        lacking.len(),
-        chosen.len()
-    );
+    let mut text = format!("{} of the {} rows have no test:\n", lacking.len(), chosen.len());
     for row in lacking {
         let _ = writeln!(text, "{:<8}{}", row.id, first_words(&row.text));
     }
@@ -169,26 +136,17 @@ mod tests {
     use super::*;
 
     fn row(id: &str) -> Row {
-        Row {
-            id: id.parse().unwrap(),
-            text: format!("Text of {id}."),
-        }
+        Row { id: id.parse().unwrap(), text: format!("Text of {id}.") }
     }
 
     fn test(name: &str) -> Test {
-        Test {
-            name: name.to_owned(),
-            place: "a.rs:7".to_owned(),
-            rows: RowId::of_test(name),
-        }
+        Test { name: name.to_owned(), place: "a.rs:7".to_owned(), rows: RowId::of_test(name) }
     }
 
     #[test]
     fn the_listing_shows_tests_gaps_and_counts() {
-        let text = listing(
-            &[row("S 1.1"), row("B6"), row("H2")],
-            &[test("s1_1_h2_a"), test("h2_b")],
-        );
+        let text =
+            listing(&[row("S 1.1"), row("B6"), row("H2")], &[test("s1_1_h2_a"), test("h2_b")]);
         assert_eq!(
             text,
             "S 1.1   Text of S 1.1.\n          a.rs:7  s1_1_h2_a\n\
@@ -207,10 +165,7 @@ mod tests {
         let (text, complete) = verdict(&[RowId::H(1), RowId::H(2)], &rows, &[test("h2_a")]);
         assert_eq!(
             (text.as_str(), complete),
-            (
-                "1 of the 2 rows have no test:\nH1      Text of H1.\n",
-                false
-            )
+            ("1 of the 2 rows have no test:\nH1      Text of H1.\n", false)
         );
         let (text, complete) = verdict(&[RowId::H(2)], &rows, &[test("h2_a"), test("h3_b")]);
         assert_eq!(
@@ -222,10 +177,7 @@ mod tests {
     #[test]
     fn a_test_of_a_row_that_does_not_exist_is_noted() {
         let text = strays(&[row("H1")], &[test("h1_a"), test("b64_pads")]);
-        assert_eq!(
-            text,
-            "note: a.rs:7: b64_pads names B64, which no document lists\n"
-        );
+        assert_eq!(text, "note: a.rs:7: b64_pads names B64, which no document lists\n");
     }
 
     #[test]

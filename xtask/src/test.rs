@@ -33,9 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     );
 
     let mut cargo = workspace::cargo();
-    cargo
-        .args(["test", "--workspace", "--all-features"])
-        .args(&args.cargo_test);
+    cargo.args(["test", "--workspace", "--all-features"]).args(&args.cargo_test);
     if args.long {
         cargo.env("CHOPIN_TEST_LONG", "1");
     }

@@ -30,12 +30,9 @@ pub(crate) fn cargo() -> Command {
 /// # Errors
 /// When the program cannot be started at all.
 pub(crate) fn run(command: &mut Command) -> Result<ExitCode> {
-    let status = command.status().with_context(|| {
-        format!(
-            "cannot start {}",
-            Path::new(command.get_program()).display()
-        )
-    })?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", Path::new(command.get_program()).display()))?;
     Ok(exit_code(status))
 }
 
@@ -43,11 +40,8 @@ pub(crate) fn run(command: &mut Command) -> Result<ExitCode> {
 fn exit_code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt;
 
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok())
-        .map_or(ExitCode::FAILURE, ExitCode::from)
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 #[cfg(test)]

@@ -7,11 +7,7 @@ use std::process::{Command, Output};
 /// Runs `xtask` with these arguments; what `pg` writes down goes to `target`.
 fn xtask(target: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command
-        .args(arguments)
-        .env("CARGO_TARGET_DIR", target)
-        .output()
-        .expect("xtask starts")
+    command.args(arguments).env("CARGO_TARGET_DIR", target).output().expect("xtask starts")
 }
 
 fn stdout(output: &Output) -> String {
@@ -43,9 +39,7 @@ impl Drop for Playground {
 
 /// The URL in what `pg start` printed.
 fn url_in(text: &str) -> &str {
-    let line = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("DATABASE_URL="));
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("DATABASE_URL="));
     line.unwrap_or_else(|| panic!("no URL in: {text}"))
 }
 
@@ -53,23 +47,15 @@ fn url_in(text: &str) -> &str {
 fn folder_of_server(playground: &Playground) -> PathBuf {
     let state = fs::read_to_string(playground.0.path().join("pg/server"))
         .expect("a server is written down");
-    let control = state
-        .lines()
-        .find_map(|line| line.strip_prefix("control "))
-        .expect("a control socket");
-    Path::new(control)
-        .parent()
-        .expect("a socket is in a folder")
-        .to_owned()
+    let control =
+        state.lines().find_map(|line| line.strip_prefix("control ")).expect("a control socket");
+    Path::new(control).parent().expect("a socket is in a folder").to_owned()
 }
 
 /// Whether somebody listens where this URL points.
 fn answers(url: &str) -> bool {
-    let address = url
-        .split('@')
-        .nth(1)
-        .and_then(|rest| rest.split('/').next())
-        .expect("an address");
+    let address =
+        url.split('@').nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
     std::net::TcpStream::connect(address).is_ok()
 }
 
@@ -90,20 +76,12 @@ fn a_server_to_play_with_outlives_its_command_and_is_stopped_by_another() {
 
     let again = playground.pg(&["start"]);
     assert!(again.status.success(), "{}", stderr(&again));
-    assert!(
-        stdout(&again).contains("is running already"),
-        "{}",
-        stdout(&again)
-    );
+    assert!(stdout(&again).contains("is running already"), "{}", stdout(&again));
     assert_eq!(url_in(&stdout(&again)), url);
 
     let stopped = playground.pg(&["stop"]);
     assert!(stopped.status.success(), "{}", stderr(&stopped));
-    assert!(
-        stdout(&stopped).contains("has been stopped"),
-        "{}",
-        stdout(&stopped)
-    );
+    assert!(stdout(&stopped).contains("has been stopped"), "{}", stdout(&stopped));
     assert!(!folder.exists(), "{} is left behind", folder.display());
     assert_eq!(stdout(&playground.pg(&["stop"])), "No server is running.\n");
 }
@@ -115,11 +93,7 @@ fn another_version_than_the_running_one_is_refused_and_that_one_stays() {
     // The default is never as old as this.
     let other = playground.pg(&["start", "--version", "12"]);
     assert_eq!(other.status.code(), Some(1));
-    assert!(
-        stderr(&other).contains("stop this one first"),
-        "{}",
-        stderr(&other)
-    );
+    assert!(stderr(&other).contains("stop this one first"), "{}", stderr(&other));
     assert!(answers(url_in(&text)));
 }
 
@@ -134,19 +108,10 @@ fn a_version_that_nobody_has_is_a_wrong_argument() {
 fn a_check_of_rows_that_do_not_exist_or_are_written_wrong_ends_with_1() {
     for (check, message) in [
         ("H999", "error: \"H999\": the documents have no row H999\n"),
-        (
-            "1.1-H5",
-            "error: \"1.1-H5\": a range has rows of one kind, S 1.1 and H5 differ\n",
-        ),
-        (
-            "1.1;H5",
-            "error: \"1.1;H5\" is no row: rows are written 2.26, S 2.26, 8.3b, B6 or H14\n",
-        ),
+        ("1.1-H5", "error: \"1.1-H5\": a range has rows of one kind, S 1.1 and H5 differ\n"),
+        ("1.1;H5", "error: \"1.1;H5\" is no row: rows are written 2.26, S 2.26, 8.3b, B6 or H14\n"),
     ] {
         let output = xtask(Path::new("unused"), &["rows", "--check", check]);
-        assert_eq!(
-            (output.status.code(), stderr(&output).as_str()),
-            (Some(1), message)
-        );
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), message));
     }
 }

@@ -69,11 +69,7 @@ impl Inet {
     }
 
     fn checked(addr: IpAddr, prefix: u8) -> Result<Self, &'static str> {
-        if prefix > width(addr) {
-            Err(PREFIX_TOO_LONG)
-        } else {
-            Ok(Self { addr, prefix })
-        }
+        if prefix > width(addr) { Err(PREFIX_TOO_LONG) } else { Ok(Self { addr, prefix }) }
     }
 
     fn parse(text: &str) -> Result<Self, &'static str> {
@@ -146,21 +142,14 @@ impl Cidr {
             IpAddr::V4(addr) => addr.to_bits().checked_shl(prefix).unwrap_or(0) != 0,
             IpAddr::V6(addr) => addr.to_bits().checked_shl(prefix).unwrap_or(0) != 0,
         };
-        if host_bits {
-            Err(HOST_BITS)
-        } else {
-            Ok(Self(inet))
-        }
+        if host_bits { Err(HOST_BITS) } else { Ok(Self(inet)) }
     }
 }
 
 /// The whole address as the prefix: a single host.
 impl From<IpAddr> for Inet {
     fn from(addr: IpAddr) -> Self {
-        Self {
-            addr,
-            prefix: width(addr),
-        }
+        Self { addr, prefix: width(addr) }
     }
 }
 
@@ -219,11 +208,7 @@ impl FromStr for Inet {
 impl fmt::Display for Inet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_addr(f, self.addr)?;
-        if self.prefix == width(self.addr) {
-            Ok(())
-        } else {
-            write!(f, "/{}", self.prefix)
-        }
+        if self.prefix == width(self.addr) { Ok(()) } else { write!(f, "/{}", self.prefix) }
     }
 }
 
@@ -279,11 +264,7 @@ fn write_addr(f: &mut fmt::Formatter<'_>, addr: IpAddr) -> fmt::Result {
     match addr {
         IpAddr::V6(addr) => match addr.segments() {
             [0, 0, 0, 0, 0, 0, high, low] if high != 0 => {
-                write!(
-                    f,
-                    "::{}",
-                    Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))
-                )
+                write!(f, "::{}", Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
             }
             _ => write!(f, "{addr}"),
         },
@@ -297,58 +278,32 @@ mod tests {
 
     /// As inet prints it; as cidr prints it where it is a network; the binary form of the inet.
     const SAMPLES: &[(&str, Option<&str>, &[u8])] = &[
-        (
-            "192.168.0.17",
-            Some("192.168.0.17/32"),
-            &[2, 32, 0, 4, 192, 168, 0, 17],
-        ),
+        ("192.168.0.17", Some("192.168.0.17/32"), &[2, 32, 0, 4, 192, 168, 0, 17]),
         ("192.168.0.17/24", None, &[2, 24, 0, 4, 192, 168, 0, 17]),
-        (
-            "192.168.0.0/24",
-            Some("192.168.0.0/24"),
-            &[2, 24, 0, 4, 192, 168, 0, 0],
-        ),
+        ("192.168.0.0/24", Some("192.168.0.0/24"), &[2, 24, 0, 4, 192, 168, 0, 0]),
         ("0.0.0.0/0", Some("0.0.0.0/0"), &[2, 0, 0, 4, 0, 0, 0, 0]),
         ("0.0.0.1/0", None, &[2, 0, 0, 4, 0, 0, 0, 1]),
-        (
-            "::/0",
-            Some("::/0"),
-            &[3, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        ),
-        (
-            "::1",
-            Some("::1/128"),
-            &[
-                3, 128, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
-            ],
-        ),
+        ("::/0", Some("::/0"), &[3, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ("::1", Some("::1/128"), &[3, 128, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
         (
             "2001:db8::/32",
             Some("2001:db8::/32"),
-            &[
-                3, 32, 0, 16, 0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-            ],
+            &[3, 32, 0, 16, 0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         ),
         (
             "2001:db8::1/64",
             None,
-            &[
-                3, 64, 0, 16, 0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
-            ],
+            &[3, 64, 0, 16, 0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
         ),
         (
             "::ffff:1.2.3.4",
             Some("::ffff:1.2.3.4/128"),
-            &[
-                3, 128, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 1, 2, 3, 4,
-            ],
+            &[3, 128, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 1, 2, 3, 4],
         ),
         (
             "::1.2.3.4/126",
             Some("::1.2.3.4/126"),
-            &[
-                3, 126, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4,
-            ],
+            &[3, 126, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4],
         ),
     ];
 
@@ -358,22 +313,13 @@ mod tests {
             let inet: Inet = text.parse().unwrap();
             assert_eq!(inet.to_string(), text);
             let cidr = Cidr::new(inet.addr(), inet.prefix());
-            assert_eq!(
-                cidr.as_ref().ok().map(Cidr::to_string).as_deref(),
-                network,
-                "{text}"
-            );
+            assert_eq!(cidr.as_ref().ok().map(Cidr::to_string).as_deref(), network, "{text}");
             match (cidr, network) {
                 (Ok(cidr), Some(network)) => {
                     assert_eq!(network.parse::<Cidr>().unwrap(), cidr);
                     assert_eq!(Inet::from(cidr), inet);
                 }
-                _ => assert!(
-                    text.parse::<Cidr>()
-                        .unwrap_err()
-                        .to_string()
-                        .contains("prefix")
-                ),
+                _ => assert!(text.parse::<Cidr>().unwrap_err().to_string().contains("prefix")),
             }
         }
     }
@@ -403,10 +349,7 @@ mod tests {
             if let Some(network) = network {
                 bytes.clear();
                 let cidr: Cidr = network.parse().unwrap();
-                assert_eq!(
-                    cidr.encode(types, &mut Out::new(&mut bytes)).unwrap(),
-                    Encoded::Binary
-                );
+                assert_eq!(cidr.encode(types, &mut Out::new(&mut bytes)).unwrap(), Encoded::Binary);
                 assert_eq!(bytes[2], 1);
                 assert_eq!((&bytes[..2], &bytes[3..]), (&expected[..2], &expected[3..]));
             }
@@ -421,12 +364,7 @@ mod tests {
         assert_eq!(Inet::from(host).prefix(), 32);
         let error = Inet::new(host, 33).unwrap_err().to_string();
         assert!(error.contains("longer than the address"), "{error}");
-        assert!(
-            Cidr::new(host, 31)
-                .unwrap_err()
-                .to_string()
-                .contains("no bits set")
-        );
+        assert!(Cidr::new(host, 31).unwrap_err().to_string().contains("no bits set"));
         assert!(Inet::new(IpAddr::from([0_u16; 8]), 129).is_err());
     }
 

@@ -78,10 +78,7 @@ mod tests {
     fn s2_9_s2_28_macaddr_binary_both_ways() {
         let types = TypeMap::builtin();
         let mut bytes = Vec::new();
-        assert_eq!(
-            ADDRESS.encode(types, &mut Out::new(&mut bytes)).unwrap(),
-            Encoded::Binary
-        );
+        assert_eq!(ADDRESS.encode(types, &mut Out::new(&mut bytes)).unwrap(), Encoded::Binary);
         assert_eq!(bytes, ADDRESS);
         let cell = Cell::new(Oid::MACADDR, Format::Binary, &bytes);
         assert_eq!(<[u8; 6]>::from_sql(cell).unwrap(), ADDRESS);

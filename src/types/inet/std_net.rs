@@ -73,50 +73,29 @@ mod tests {
         let types = TypeMap::builtin();
         let v4 = Ipv4Addr::new(10, 0, 0, 1);
         let mut bytes = Vec::new();
-        assert_eq!(
-            v4.encode(types, &mut Out::new(&mut bytes)).unwrap(),
-            Encoded::Binary
-        );
+        assert_eq!(v4.encode(types, &mut Out::new(&mut bytes)).unwrap(), Encoded::Binary);
         assert_eq!(bytes, [2, 32, 0, 4, 10, 0, 0, 1]);
-        assert_eq!(
-            IpAddr::from_sql(Cell::new(Oid::INET, Format::Binary, &bytes)).unwrap(),
-            v4
-        );
+        assert_eq!(IpAddr::from_sql(Cell::new(Oid::INET, Format::Binary, &bytes)).unwrap(), v4);
 
         let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
         bytes.clear();
         assert_eq!(
-            IpAddr::from(v6)
-                .encode(types, &mut Out::new(&mut bytes))
-                .unwrap(),
+            IpAddr::from(v6).encode(types, &mut Out::new(&mut bytes)).unwrap(),
             Encoded::Binary
         );
         assert_eq!(bytes[..4], [3, 128, 0, 16]);
-        assert_eq!(
-            Ipv6Addr::from_sql(Cell::new(Oid::INET, Format::Binary, &bytes)).unwrap(),
-            v6
-        );
-        for oid in [
-            v4.declare(types),
-            v6.declare(types),
-            IpAddr::static_type(types),
-        ] {
+        assert_eq!(Ipv6Addr::from_sql(Cell::new(Oid::INET, Format::Binary, &bytes)).unwrap(), v6);
+        for oid in [v4.declare(types), v6.declare(types), IpAddr::static_type(types)] {
             assert_eq!(oid, Oid::INET);
         }
     }
 
     #[test]
     fn s2_39_the_prefix_is_stripped() {
-        assert_eq!(
-            text::<IpAddr>("10.0.0.1/8").unwrap(),
-            Ipv4Addr::new(10, 0, 0, 1)
-        );
+        assert_eq!(text::<IpAddr>("10.0.0.1/8").unwrap(), Ipv4Addr::new(10, 0, 0, 1));
         assert_eq!(text::<Ipv6Addr>("::1/64").unwrap(), Ipv6Addr::LOCALHOST);
         let network = Cell::new(Oid::CIDR, Format::Text, b"10.0.0.0/8");
-        assert_eq!(
-            Ipv4Addr::from_sql(network).unwrap(),
-            Ipv4Addr::new(10, 0, 0, 0)
-        );
+        assert_eq!(Ipv4Addr::from_sql(network).unwrap(), Ipv4Addr::new(10, 0, 0, 0));
     }
 
     #[test]
@@ -128,11 +107,6 @@ mod tests {
         // Not even where one would fit into the other.
         assert!(text::<Ipv4Addr>("::ffff:127.0.0.1").is_err());
         let uuid = Cell::new(Oid::UUID, Format::Binary, &[0; 16]);
-        assert!(
-            Ipv6Addr::from_sql(uuid)
-                .unwrap_err()
-                .to_string()
-                .contains("Ipv6Addr")
-        );
+        assert!(Ipv6Addr::from_sql(uuid).unwrap_err().to_string().contains("Ipv6Addr"));
     }
 }

@@ -66,28 +66,20 @@ fn put_finite(out: &mut Out<'_>, decimal: &Decimal<'_>) -> Option<()> {
     let groups = whole.map(value).chain(fraction.map(value_left_aligned));
     let leading_zeros = groups.clone().take_while(|&group| group == 0).count();
     let trailing_zeros = groups.clone().rev().take_while(|&group| group == 0).count();
-    let count = groups
-        .clone()
-        .count()
-        .saturating_sub(leading_zeros + trailing_zeros);
+    let count = groups.clone().count().saturating_sub(leading_zeros + trailing_zeros);
     let weight = match count {
         0 => 0,
         _ => i32::try_from(groups_before_point).ok()? - 1 - i32::try_from(leading_zeros).ok()?,
     };
     let sign = if decimal.negative { MINUS } else { PLUS };
     put_header(out, count, i16::try_from(weight).ok()?, sign, decimal.scale)?;
-    groups
-        .skip(leading_zeros)
-        .take(count)
-        .for_each(|group| out.put(&group.to_be_bytes()));
+    groups.skip(leading_zeros).take(count).for_each(|group| out.put(&group.to_be_bytes()));
     Some(())
 }
 
 /// The number that at most four ASCII digits are.
 fn value(digits: &[u8]) -> u16 {
-    digits
-        .iter()
-        .fold(0, |value, digit| value * 10 + u16::from(digit - b'0'))
+    digits.iter().fold(0, |value, digit| value * 10 + u16::from(digit - b'0'))
 }
 
 /// The number that at most four ASCII digits are with zeros behind them.
@@ -117,10 +109,7 @@ pub(super) fn decode_binary(bytes: &[u8]) -> Result<String, &'static str> {
         NEG_INFINITY if count == 0 => return Ok("-Infinity".to_owned()),
         _ => return Err(MALFORMED),
     };
-    let groups = digits
-        .iter()
-        .step_by(2)
-        .zip(digits.iter().skip(1).step_by(2));
+    let groups = digits.iter().step_by(2).zip(digits.iter().skip(1).step_by(2));
     let groups = groups.map(|(&high, &low)| u16::from_be_bytes([high, low]));
     if groups.clone().any(|group| group > 9999) {
         return Err(MALFORMED);
@@ -128,9 +117,7 @@ pub(super) fn decode_binary(bytes: &[u8]) -> Result<String, &'static str> {
     let groups_before_point = i32::from(i16::from_be_bytes([w0, w1])) + 1;
     let zeros_after_point = usize::try_from(-groups_before_point).unwrap_or(0);
     let whole_groups = usize::try_from(groups_before_point).unwrap_or(0);
-    let mut groups = repeat_n(0, zeros_after_point)
-        .chain(groups)
-        .chain(repeat(0));
+    let mut groups = repeat_n(0, zeros_after_point).chain(groups).chain(repeat(0));
     let whole = decimal_digits(groups.by_ref().take(whole_groups));
     let mut fraction = decimal_digits(groups.take(scale.div_ceil(GROUP)));
     // The server, too, shows no digit behind the scale.
@@ -161,11 +148,7 @@ mod tests {
         let count = u16::try_from(digits.len()).unwrap();
         let weight = u16::from_be_bytes(weight.to_be_bytes());
         let fields = [count, weight, sign, scale];
-        fields
-            .iter()
-            .chain(digits)
-            .flat_map(|field| field.to_be_bytes())
-            .collect()
+        fields.iter().chain(digits).flat_map(|field| field.to_be_bytes()).collect()
     }
 
     /// Taken from `numeric_send` of a server.
@@ -204,14 +187,8 @@ mod tests {
 
     #[test]
     fn s2_26_one_hundred_thousandth_is_not_a_tenth() {
-        assert_eq!(
-            decode_binary(&wire(-2, PLUS, 5, &[1000])).as_deref(),
-            Ok("0.00001")
-        );
-        assert_eq!(
-            decode_binary(&wire(-1, PLUS, 1, &[1000])).as_deref(),
-            Ok("0.1")
-        );
+        assert_eq!(decode_binary(&wire(-2, PLUS, 5, &[1000])).as_deref(), Ok("0.00001"));
+        assert_eq!(decode_binary(&wire(-1, PLUS, 1, &[1000])).as_deref(), Ok("0.1"));
     }
 
     #[test]
@@ -219,6 +196,7 @@ mod tests {
         assert_eq!(encode("1.5e-3"), encode("0.0015"));
         assert_eq!(encode("-15e7"), encode("-150000000"));
         assert_eq!(encode("+0015.0"), encode("15.0"));
+        assert_eq!(encode("-0.00"), encode("0.00"));
         let mut bytes = Vec::new();
         assert!(encode_text("1e131072", &mut Out::new(&mut bytes)).is_err());
         assert!(encode_text("one", &mut Out::new(&mut bytes)).is_err());
@@ -233,11 +211,7 @@ mod tests {
         let smallest = format!("0.{}1", "0".repeat(MAX_SCALE - 1));
         assert_eq!(encode(&smallest), wire(-4096, PLUS, 16_383, &[10]));
         assert_eq!(decode_binary(&encode(&smallest)).unwrap(), smallest);
-        let longest = format!(
-            "-{}.{}",
-            "9".repeat(MAX_WHOLE_DIGITS),
-            "9".repeat(MAX_SCALE)
-        );
+        let longest = format!("-{}.{}", "9".repeat(MAX_WHOLE_DIGITS), "9".repeat(MAX_SCALE));
         let bytes = encode(&longest);
         assert_eq!(bytes.len(), 8 + 2 * (32_768 + 4096));
         assert_eq!(decode_binary(&bytes).unwrap(), longest);
@@ -261,10 +235,7 @@ mod tests {
     fn s8_1_malformed_numerics_are_errors() {
         for (_, bytes) in samples() {
             for length in 0..bytes.len() {
-                assert!(
-                    decode_binary(&bytes[..length]).is_err(),
-                    "{bytes:?} cut to {length}"
-                );
+                assert!(decode_binary(&bytes[..length]).is_err(), "{bytes:?} cut to {length}");
             }
             assert!(decode_binary(&[&bytes[..], &[0]].concat()).is_err());
             assert!(decode_binary(&[&bytes[..], &[0, 0]].concat()).is_err());

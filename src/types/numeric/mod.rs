@@ -139,10 +139,7 @@ mod tests {
         assert_eq!(number.declare(types), Oid::NUMERIC);
         assert_eq!(Numeric::static_type(types), Oid::NUMERIC);
         let mut bytes = Vec::new();
-        assert_eq!(
-            number.encode(types, &mut Out::new(&mut bytes)).unwrap(),
-            Encoded::Binary
-        );
+        assert_eq!(number.encode(types, &mut Out::new(&mut bytes)).unwrap(), Encoded::Binary);
         let cell = Cell::new(Oid::NUMERIC, Format::Binary, &bytes);
         assert_eq!(Numeric::from_sql(cell).unwrap(), number);
         assert_eq!(number.to_string(), "12.50");
@@ -155,21 +152,14 @@ mod tests {
         for (oid, bytes, text) in [
             (Oid::INT2, &i16::MIN.to_be_bytes()[..], "-32768"),
             (Oid::INT4, &i32::MAX.to_be_bytes()[..], "2147483647"),
-            (
-                Oid::INT8,
-                &i64::MIN.to_be_bytes()[..],
-                "-9223372036854775808",
-            ),
+            (Oid::INT8, &i64::MIN.to_be_bytes()[..], "-9223372036854775808"),
         ] {
             let number = Numeric::from_sql(Cell::new(oid, Format::Binary, bytes)).unwrap();
             assert_eq!(number.as_str(), text);
             let cell = Cell::new(oid, Format::Text, text.as_bytes());
             assert_eq!(Numeric::from_sql(cell).unwrap(), number);
         }
-        assert_eq!(
-            Numeric::from(u128::MAX).as_str(),
-            "340282366920938463463374607431768211455"
-        );
+        assert_eq!(Numeric::from(u128::MAX).as_str(), "340282366920938463463374607431768211455");
     }
 
     #[test]

@@ -61,23 +61,13 @@ pub(super) fn parse(text: &str) -> Result<Parsed<'_>, &'static str> {
         "" => fraction.bytes().position(|byte| byte != b'0'),
         _ => Some(0),
     };
-    let whole_digits = leading_zeros.map_or(0, |zeros| {
-        whole
-            .len()
-            .saturating_add_signed(exponent)
-            .saturating_sub(zeros)
-    });
+    let whole_digits = leading_zeros
+        .map_or(0, |zeros| whole.len().saturating_add_signed(exponent).saturating_sub(zeros));
     if whole_digits > MAX_WHOLE_DIGITS || scale > MAX_SCALE {
         return Err(TOO_MANY_DIGITS);
     }
     let negative = negative && leading_zeros.is_some();
-    Ok(Parsed::Finite(Decimal {
-        negative,
-        whole,
-        fraction,
-        exponent,
-        scale,
-    }))
+    Ok(Parsed::Finite(Decimal { negative, whole, fraction, exponent, scale }))
 }
 
 /// Reads what follows the `e`. Every exponent beyond the limit is out of range, but for zero, where
@@ -102,13 +92,7 @@ impl Decimal<'_> {
     /// The number without exponent, as the server prints it. What [`parse`] lets through bounds its
     /// length.
     pub(super) fn canonical(&self) -> String {
-        let Self {
-            negative,
-            whole,
-            fraction,
-            exponent,
-            scale,
-        } = *self;
+        let Self { negative, whole, fraction, exponent, scale } = *self;
         let is_zero = whole.is_empty() && fraction.bytes().all(|byte| byte == b'0');
         let shift = exponent.unsigned_abs();
         // All digits, with as many zeros more on one side that the point comes to stand `scale`
@@ -116,19 +100,9 @@ impl Decimal<'_> {
         let digits = if is_zero {
             "0".repeat(scale)
         } else if exponent > 0 {
-            [
-                whole,
-                fraction,
-                &"0".repeat(shift.saturating_sub(fraction.len())),
-            ]
-            .concat()
+            [whole, fraction, &"0".repeat(shift.saturating_sub(fraction.len()))].concat()
         } else {
-            [
-                &"0".repeat(shift.saturating_sub(whole.len())),
-                whole,
-                fraction,
-            ]
-            .concat()
+            [&"0".repeat(shift.saturating_sub(whole.len())), whole, fraction].concat()
         };
         let (whole, fraction) = digits.split_at(digits.len().saturating_sub(scale));
         compose(negative, whole, fraction)
@@ -138,9 +112,7 @@ impl Decimal<'_> {
 /// The number with these digits before and behind its point, as the server prints it: without zeros
 /// at the front, and zero without a sign.
 pub(super) fn compose(negative: bool, whole: &str, fraction: &str) -> String {
-    let is_zero = [whole, fraction]
-        .iter()
-        .all(|digits| digits.bytes().all(|digit| digit == b'0'));
+    let is_zero = [whole, fraction].iter().all(|digits| digits.bytes().all(|digit| digit == b'0'));
     let sign = if negative && !is_zero { "-" } else { "" };
     let whole = match whole.trim_start_matches('0') {
         "" => "0",
@@ -216,10 +188,7 @@ mod tests {
         let smallest = canonical("1e-16383").unwrap();
         assert_eq!(smallest, format!("0.{}1", "0".repeat(16_382)));
         let shifted = format!("0.{}1e200000", "0".repeat(100_000));
-        assert_eq!(
-            canonical(&shifted).unwrap(),
-            format!("1{}", "0".repeat(99_999))
-        );
+        assert_eq!(canonical(&shifted).unwrap(), format!("1{}", "0".repeat(99_999)));
         for text in [
             &"9".repeat(MAX_WHOLE_DIGITS + 1),
             &format!("0.{}", "0".repeat(MAX_SCALE + 1)),

@@ -70,11 +70,7 @@ impl CivilDate {
         if !scan.is_empty() || self.year == 0 {
             return None;
         }
-        let year = if before_christ {
-            1 - self.year
-        } else {
-            self.year
-        };
+        let year = if before_christ { 1 - self.year } else { self.year };
         Some(Self { year, ..self })
     }
 
@@ -86,11 +82,7 @@ impl CivilDate {
 
 impl fmt::Display for CivilDate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let year = if self.year > 0 {
-            self.year
-        } else {
-            1 - self.year
-        };
+        let year = if self.year > 0 { self.year } else { 1 - self.year };
         write!(f, "{year:04}-{:02}-{:02}", self.month, self.day)
     }
 }

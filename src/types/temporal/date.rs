@@ -52,9 +52,8 @@ impl Date {
             _ => {}
         }
         let mut scan = Scan::new(text);
-        let date = CivilDate::scan(&mut scan)
-            .and_then(|date| date.era(&mut scan))
-            .ok_or(NOT_ISO)?;
+        let date =
+            CivilDate::scan(&mut scan).and_then(|date| date.era(&mut scan)).ok_or(NOT_ISO)?;
         let days = date.days().ok_or("the calendar has no such day")?;
         match i32::try_from(days) {
             Ok(days) if RANGE.contains(&days) => Ok(Self(days)),
@@ -109,10 +108,7 @@ mod tests {
         for &(days, _) in SAMPLES {
             let mut bytes = Vec::new();
             let written = Date(days).encode(types, &mut Out::new(&mut bytes)).unwrap();
-            assert_eq!(
-                (written, &bytes[..]),
-                (Encoded::Binary, &days.to_be_bytes()[..])
-            );
+            assert_eq!((written, &bytes[..]), (Encoded::Binary, &days.to_be_bytes()[..]));
             let cell = Cell::new(Oid::DATE, Format::Binary, &bytes);
             assert_eq!(Date::from_sql(cell).unwrap(), Date(days));
         }
@@ -123,13 +119,7 @@ mod tests {
     #[test]
     fn h9_other_date_styles_are_refused_by_name() {
         // The 4th of May in SQL, German and Postgres style, each in both orders where it has two.
-        for text in [
-            "05/04/2024",
-            "04/05/2024",
-            "04.05.2024",
-            "05-04-2024",
-            "04-05-2024",
-        ] {
+        for text in ["05/04/2024", "04/05/2024", "04.05.2024", "05-04-2024", "04-05-2024"] {
             let error = text.parse::<Date>().unwrap_err().to_string();
             assert!(error.contains("DateStyle"), "{text}: {error}");
         }

@@ -38,17 +38,10 @@ pub struct Interval {
 
 impl Interval {
     /// `infinity`: longer than every interval.
-    pub const INFINITY: Self = Self {
-        months: i32::MAX,
-        days: i32::MAX,
-        microseconds: i64::MAX,
-    };
+    pub const INFINITY: Self = Self { months: i32::MAX, days: i32::MAX, microseconds: i64::MAX };
     /// `-infinity`: shorter than every interval.
-    pub const NEG_INFINITY: Self = Self {
-        months: i32::MIN,
-        days: i32::MIN,
-        microseconds: i64::MIN,
-    };
+    pub const NEG_INFINITY: Self =
+        Self { months: i32::MIN, days: i32::MIN, microseconds: i64::MIN };
 
     /// Whether this is a length of time, not one of the infinities.
     pub fn is_finite(self) -> bool {
@@ -118,11 +111,9 @@ impl fmt::Display for Interval {
         let mut separator = "";
         // The server writes a plus only where the field before was negative.
         let mut plus = "";
-        for (value, unit) in [
-            (self.months / 12, "year"),
-            (self.months % 12, "mon"),
-            (self.days, "day"),
-        ] {
+        for (value, unit) in
+            [(self.months / 12, "year"), (self.months % 12, "mon"), (self.days, "day")]
+        {
             if value == 0 {
                 continue;
             }
@@ -146,26 +137,17 @@ mod tests {
     use super::*;
 
     const fn interval(months: i32, days: i32, microseconds: i64) -> Interval {
-        Interval {
-            months,
-            days,
-            microseconds,
-        }
+        Interval { months, days, microseconds }
     }
 
     const SAMPLES: &[(Interval, &str)] = &[
         (interval(0, 0, 0), "00:00:00"),
         (interval(1, 1, 1), "1 mon 1 day 00:00:00.000001"),
         (interval(12, 0, 0), "1 year"),
-        (
-            interval(14, -3, 14_706_500_000),
-            "1 year 2 mons -3 days +04:05:06.5",
-        ),
-        (
-            interval(-14, 3, -14_706_500_000),
-            "-1 years -2 mons +3 days -04:05:06.5",
-        ),
+        (interval(14, -3, 14_706_500_000), "1 year 2 mons -3 days +04:05:06.5"),
+        (interval(-14, 3, -14_706_500_000), "-1 years -2 mons +3 days -04:05:06.5"),
         (interval(-1, 0, 5_400_000_000), "-1 mons +01:30:00"),
+        (interval(-1, 1, 1_000_000), "-1 mons +1 day 00:00:01"),
         (interval(0, 0, -5_400_000_000), "-01:30:00"),
         (interval(0, -1, 7_380_000_000), "-1 days +02:03:00"),
         (interval(0, 0, 360_000_000_000_000), "100000:00:00"),
@@ -194,17 +176,12 @@ mod tests {
         let types = TypeMap::builtin();
         for &(value, _) in SAMPLES {
             let mut bytes = Vec::new();
-            assert_eq!(
-                value.encode(types, &mut Out::new(&mut bytes)).unwrap(),
-                Encoded::Binary
-            );
+            assert_eq!(value.encode(types, &mut Out::new(&mut bytes)).unwrap(), Encoded::Binary);
             let cell = Cell::new(Oid::INTERVAL, Format::Binary, &bytes);
             assert_eq!(Interval::from_sql(cell).unwrap(), value);
         }
         let mut bytes = Vec::new();
-        let _ = interval(1, 2, 3)
-            .encode(types, &mut Out::new(&mut bytes))
-            .unwrap();
+        let _ = interval(1, 2, 3).encode(types, &mut Out::new(&mut bytes)).unwrap();
         assert_eq!(bytes, [0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 1]);
         assert_eq!(Interval::static_type(types), Oid::INTERVAL);
         assert_eq!(interval(0, 0, 0).declare(types), Oid::INTERVAL);

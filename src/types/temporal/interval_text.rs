@@ -62,11 +62,7 @@ impl Sum {
     }
 
     fn negated(self) -> Self {
-        Self {
-            months: -self.months,
-            days: -self.days,
-            microseconds: -self.microseconds,
-        }
+        Self { months: -self.months, days: -self.days, microseconds: -self.microseconds }
     }
 
     /// Adds a number of `unit`s. Only seconds have fractions.
@@ -101,9 +97,7 @@ impl Number {
         let sign = scan.sign().unwrap_or(1);
         let whole = scan.digits(1, FIELD_DIGITS)?;
         let fraction = scan.fraction()?;
-        Some(Self {
-            millionths: sign * (whole * 1_000_000 + fraction),
-        })
+        Some(Self { millionths: sign * (whole * 1_000_000 + fraction) })
     }
 
     fn integer(self) -> Option<i64> {
@@ -157,10 +151,7 @@ fn sql_standard(text: &str) -> Option<Sum> {
             sum.microseconds = if days.starts_with('-') { -time } else { time };
         }
         (years, Some(days), Some(time), None) => {
-            if [years, days, time]
-                .iter()
-                .any(|part| !part.starts_with(['+', '-']))
-            {
+            if [years, days, time].iter().any(|part| !part.starts_with(['+', '-'])) {
                 return None;
             }
             sum.months = signed_years(years)?;
@@ -246,15 +237,7 @@ mod tests {
     use super::*;
 
     fn assert_reads(text: &str, months: i32, days: i32, microseconds: i64) {
-        assert_eq!(
-            parse(text),
-            Ok(Interval {
-                months,
-                days,
-                microseconds
-            }),
-            "{text}"
-        );
+        assert_eq!(parse(text), Ok(Interval { months, days, microseconds }), "{text}");
     }
 
     #[test]
@@ -270,12 +253,7 @@ mod tests {
     #[test]
     fn h9_intervals_of_style_postgres_verbose() {
         assert_reads("@ 0", 0, 0, 0);
-        assert_reads(
-            "@ 1 year 2 mons -3 days 4 hours 5 mins 6.5 secs",
-            14,
-            -3,
-            14_706_500_000,
-        );
+        assert_reads("@ 1 year 2 mons -3 days 4 hours 5 mins 6.5 secs", 14, -3, 14_706_500_000);
         assert_reads("@ 1 hour 30 mins ago", 0, 0, -5_400_000_000);
         assert_reads("@ 1 day -2 hours -3 mins ago", 0, -1, 7_380_000_000);
         assert_reads("@ 0.000001 secs ago", 0, 0, -1);

@@ -98,13 +98,8 @@ mod tests {
         let types = TypeMap::builtin();
         for &(micros, _) in SAMPLES {
             let mut bytes = Vec::new();
-            let written = Time(micros)
-                .encode(types, &mut Out::new(&mut bytes))
-                .unwrap();
-            assert_eq!(
-                (written, &bytes[..]),
-                (Encoded::Binary, &micros.to_be_bytes()[..])
-            );
+            let written = Time(micros).encode(types, &mut Out::new(&mut bytes)).unwrap();
+            assert_eq!((written, &bytes[..]), (Encoded::Binary, &micros.to_be_bytes()[..]));
             let cell = Cell::new(Oid::TIME, Format::Binary, &bytes);
             assert_eq!(Time::from_sql(cell).unwrap(), Time(micros));
         }

@@ -102,9 +102,7 @@ impl Timestamptz {
             return Err("infinity has no SystemTime; read it as a Timestamptz");
         }
         let micros = i128::from(self.0) + UNIX_TO_EPOCH;
-        let distance = u64::try_from(micros.unsigned_abs())
-            .ok()
-            .map(Duration::from_micros);
+        let distance = u64::try_from(micros.unsigned_abs()).ok().map(Duration::from_micros);
         match distance {
             Some(after) if micros >= 0 => UNIX_EPOCH.checked_add(after),
             Some(before) => UNIX_EPOCH.checked_sub(before),
@@ -182,16 +180,12 @@ impl FromSql<'_> for SystemTime {
             return Err(cell.mismatch::<Self>());
         }
         let moment = Timestamptz::from_sql(cell)?;
-        moment
-            .system_time()
-            .map_err(|why| cell.invalid::<Self>(why))
+        moment.system_time().map_err(|why| cell.invalid::<Self>(why))
     }
 }
 
 fn in_range(micros: i128) -> Option<i64> {
-    i64::try_from(micros)
-        .ok()
-        .filter(|micros| RANGE.contains(micros))
+    i64::try_from(micros).ok().filter(|micros| RANGE.contains(micros))
 }
 
 /// Reads `YYYY-MM-DD HH:MM:SS[.ffffff][offset][ BC]`; `offset` takes the seconds that the clock is
@@ -279,18 +273,10 @@ mod tests {
     fn s2_4_timestamp_text_both_ways() {
         for &(micros, text) in SAMPLES {
             assert_eq!(Timestamp(micros).to_string(), text);
-            assert_eq!(
-                text.parse::<Timestamp>().unwrap(),
-                Timestamp(micros),
-                "{text}"
-            );
+            assert_eq!(text.parse::<Timestamp>().unwrap(), Timestamp(micros), "{text}");
             let text = in_utc(text);
             assert_eq!(Timestamptz(micros).to_string(), text);
-            assert_eq!(
-                text.parse::<Timestamptz>().unwrap(),
-                Timestamptz(micros),
-                "{text}"
-            );
+            assert_eq!(text.parse::<Timestamptz>().unwrap(), Timestamptz(micros), "{text}");
         }
     }
 
@@ -299,25 +285,15 @@ mod tests {
         let types = TypeMap::builtin();
         for &(micros, _) in SAMPLES {
             let mut bytes = Vec::new();
-            let written = Timestamp(micros)
-                .encode(types, &mut Out::new(&mut bytes))
-                .unwrap();
-            assert_eq!(
-                (written, &bytes[..]),
-                (Encoded::Binary, &micros.to_be_bytes()[..])
-            );
+            let written = Timestamp(micros).encode(types, &mut Out::new(&mut bytes)).unwrap();
+            assert_eq!((written, &bytes[..]), (Encoded::Binary, &micros.to_be_bytes()[..]));
             let cell = Cell::new(Oid::TIMESTAMP, Format::Binary, &bytes);
             assert_eq!(Timestamp::from_sql(cell).unwrap(), Timestamp(micros));
             assert!(Timestamptz::from_sql(cell).is_err());
 
             bytes.clear();
-            let written = Timestamptz(micros)
-                .encode(types, &mut Out::new(&mut bytes))
-                .unwrap();
-            assert_eq!(
-                (written, &bytes[..]),
-                (Encoded::Binary, &micros.to_be_bytes()[..])
-            );
+            let written = Timestamptz(micros).encode(types, &mut Out::new(&mut bytes)).unwrap();
+            assert_eq!((written, &bytes[..]), (Encoded::Binary, &micros.to_be_bytes()[..]));
             let cell = Cell::new(Oid::TIMESTAMPTZ, Format::Binary, &bytes);
             assert_eq!(Timestamptz::from_sql(cell).unwrap(), Timestamptz(micros));
             assert!(Timestamp::from_sql(cell).is_err());
@@ -338,11 +314,7 @@ mod tests {
             "1999-12-31 19:03:58-04:56:02",
             "2000-01-07 23:00:00+167",
         ] {
-            assert_eq!(
-                text.parse::<Timestamptz>().unwrap(),
-                Timestamptz(0),
-                "{text}"
-            );
+            assert_eq!(text.parse::<Timestamptz>().unwrap(), Timestamptz(0), "{text}");
         }
         let before_christ: Timestamptz = "0001-12-31 23:00:00-01:00 BC".parse().unwrap();
         assert_eq!(before_christ.to_string(), "0001-01-01 00:00:00+00");
@@ -361,20 +333,11 @@ mod tests {
         ] {
             let error = text.parse::<Timestamp>().unwrap_err().to_string();
             assert!(error.contains("DateStyle"), "{text}: {error}");
-            let error = format!("{text} IST")
-                .parse::<Timestamptz>()
-                .unwrap_err()
-                .to_string();
+            let error = format!("{text} IST").parse::<Timestamptz>().unwrap_err().to_string();
             assert!(error.contains("DateStyle"), "{text} IST: {error}");
         }
-        assert!(
-            "2024-05-04 12:34:56".parse::<Timestamptz>().is_err(),
-            "no offset"
-        );
-        assert!(
-            "2024-05-04 12:34:56+02".parse::<Timestamp>().is_err(),
-            "an offset"
-        );
+        assert!("2024-05-04 12:34:56".parse::<Timestamptz>().is_err(), "no offset");
+        assert!("2024-05-04 12:34:56+02".parse::<Timestamp>().is_err(), "an offset");
     }
 
     #[test]
@@ -394,16 +357,7 @@ mod tests {
         ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text:?}");
         }
-        for offset in [
-            "+",
-            "+1",
-            "+1234",
-            "+01:",
-            "+01:60",
-            "+01:00:60",
-            "+01:00:00:00",
-            "Z",
-        ] {
+        for offset in ["+", "+1", "+1234", "+01:", "+01:60", "+01:00:60", "+01:00:00:00", "Z"] {
             let text = format!("2024-05-04 00:00:00{offset}");
             assert!(text.parse::<Timestamptz>().is_err(), "{text}");
         }
@@ -420,14 +374,8 @@ mod tests {
             (0, epoch),
             (1, epoch + Duration::from_micros(1)),
             (-946_684_800_000_001, UNIX_EPOCH - Duration::from_micros(1)),
-            (
-                RANGE.start,
-                epoch - Duration::from_micros(211_813_488_000_000_000),
-            ),
-            (
-                RANGE.end - 1,
-                epoch + Duration::from_micros(9_223_371_331_199_999_999),
-            ),
+            (RANGE.start, epoch - Duration::from_micros(211_813_488_000_000_000)),
+            (RANGE.end - 1, epoch + Duration::from_micros(9_223_371_331_199_999_999)),
         ] {
             assert_eq!(SystemTime::try_from(Timestamptz(micros)).unwrap(), time);
             assert_eq!(Timestamptz::try_from(time).unwrap(), Timestamptz(micros));
@@ -450,9 +398,7 @@ mod tests {
         let early = epoch - Duration::from_micros(211_813_488_000_000_001);
         for time in [late, early] {
             let mut bytes = Vec::new();
-            let error = time
-                .encode(TypeMap::builtin(), &mut Out::new(&mut bytes))
-                .unwrap_err();
+            let error = time.encode(TypeMap::builtin(), &mut Out::new(&mut bytes)).unwrap_err();
             assert!(error.to_string().contains("294276"), "{error}");
             assert!(bytes.is_empty());
         }

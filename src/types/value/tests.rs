@@ -225,7 +225,7 @@ fn s2_34_what_could_not_be_written_is_refused_and_never_null() {
             &self,
             types: &TypeMap,
             out: &mut crate::types::Out<'_>,
-        ) -> crate::PgResult<Encoded> {
+        ) -> crate::error::PgResult<Encoded> {
             "\0".encode(types, out)
         }
     }

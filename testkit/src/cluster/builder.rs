@@ -23,20 +23,12 @@ host  replication all ::1/128      trust
 
 /// What every cluster is set to before the test's own settings. Nothing has to survive a power cut;
 /// what was committed does survive a crash of the server.
-const SETTINGS: [(&str, &str); 3] = [
-    ("fsync", "off"),
-    ("full_page_writes", "off"),
-    ("shared_buffers", "16MB"),
-];
+const SETTINGS: [(&str, &str); 3] =
+    [("fsync", "off"), ("full_page_writes", "off"), ("shared_buffers", "16MB")];
 
 /// Settings that [`Cluster`] answers questions about and therefore keeps to itself.
-const OWN_SETTINGS: [&str; 5] = [
-    "port",
-    "listen_addresses",
-    "unix_socket_directories",
-    "data_directory",
-    "hba_file",
-];
+const OWN_SETTINGS: [&str; 5] =
+    ["port", "listen_addresses", "unix_socket_directories", "data_directory", "hba_file"];
 
 /// The longest path of a socket that both Linux (107 bytes) and macOS (103) take.
 const LONGEST_SOCKET_PATH: usize = 103;
@@ -124,43 +116,26 @@ impl Builder {
         self.configure(&folder, certificates.as_ref())?;
         let port = launch::start_on_a_free_port(&mut supervisor)?;
         let kept_by = KeptBy::Owner(Mutex::new(supervisor));
-        Ok(Cluster {
-            folder,
-            port,
-            server,
-            certificates,
-            kept_by,
-        })
+        Ok(Cluster { folder, port, server, certificates, kept_by })
     }
 
     fn check(&self) -> Result<(), Error> {
         for (name, value) in &self.settings {
             let proper = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
             if name.is_empty() || !name.chars().all(proper) {
-                return Err(Error::Option(format!(
-                    "{name:?} is not the name of a setting"
-                )));
+                return Err(Error::Option(format!("{name:?} is not the name of a setting")));
             }
-            if OWN_SETTINGS
-                .iter()
-                .any(|own| own.eq_ignore_ascii_case(name))
-            {
+            if OWN_SETTINGS.iter().any(|own| own.eq_ignore_ascii_case(name)) {
                 return Err(Error::Option(format!("testkit itself sets {name}")));
             }
             if value.contains(['\n', '\r', '\0']) {
-                return Err(Error::Option(format!(
-                    "the value of {name} is more than one line"
-                )));
+                return Err(Error::Option(format!("the value of {name} is more than one line")));
             }
         }
-        match self
-            .rules
-            .iter()
-            .find(|rule| rule.contains(['\n', '\r', '\0']))
-        {
-            Some(rule) => Err(Error::Option(format!(
-                "more than one line of pg_hba.conf: {rule:?}"
-            ))),
+        match self.rules.iter().find(|rule| rule.contains(['\n', '\r', '\0'])) {
+            Some(rule) => {
+                Err(Error::Option(format!("more than one line of pg_hba.conf: {rule:?}")))
+            }
             None => Ok(()),
         }
     }
@@ -183,15 +158,10 @@ impl Builder {
             fs::read_to_string(&conf).map_err(Error::io(format!("reading {}", conf.display())))?;
         let mut add = |name: &str, value: &str| text.push_str(&setting_line(name, value));
         SETTINGS.iter().for_each(|(name, value)| add(name, value));
-        for (name, value) in certificates
-            .iter()
-            .flat_map(|certificates| certificates.settings())
-        {
+        for (name, value) in certificates.iter().flat_map(|certificates| certificates.settings()) {
             add(name, &value);
         }
-        self.settings
-            .iter()
-            .for_each(|(name, value)| add(name, value));
+        self.settings.iter().for_each(|(name, value)| add(name, value));
         add("unix_socket_directories", &folder.to_string_lossy());
         text.push_str(&format!("include '{}'\n", launch::NETWORK_CONF));
         write("postgresql.conf", text)
@@ -200,10 +170,7 @@ impl Builder {
 
 /// A line of postgresql.conf: quotes are doubled and backslashes too.
 pub(super) fn setting_line(name: &str, value: &str) -> String {
-    format!(
-        "{name} = '{}'\n",
-        value.replace('\\', "\\\\").replace('\'', "''")
-    )
+    format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 /// The temporary folders in which the path of a socket does not get too long.
@@ -226,29 +193,15 @@ mod tests {
     #[test]
     fn settings_that_would_break_out_of_their_line_or_mislead_are_refused() {
         let refusal = |name: &str, value: &str| {
-            Cluster::builder()
-                .guc(name, value)
-                .start()
-                .unwrap_err()
-                .to_string()
+            Cluster::builder().guc(name, value).start().unwrap_err().to_string()
         };
         assert_eq!(refusal("Port", "1"), "testkit itself sets Port");
         assert_eq!(
             refusal("work_mem", "1\nfsync = on"),
             "the value of work_mem is more than one line"
         );
-        assert_eq!(
-            refusal("work mem", "1"),
-            "\"work mem\" is not the name of a setting"
-        );
-        let two_lines = Cluster::builder()
-            .hba("local all all md5\nlocal")
-            .start()
-            .unwrap_err();
-        assert!(
-            two_lines
-                .to_string()
-                .starts_with("more than one line of pg_hba.conf")
-        );
+        assert_eq!(refusal("work mem", "1"), "\"work mem\" is not the name of a setting");
+        let two_lines = Cluster::builder().hba("local all all md5\nlocal").start().unwrap_err();
+        assert!(two_lines.to_string().starts_with("more than one line of pg_hba.conf"));
     }
 }

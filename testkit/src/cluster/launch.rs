@@ -81,18 +81,12 @@ pub(super) fn start(supervisor: &mut Supervisor, port: u16) -> Result<(), Error>
         Some(Ok(())) if !log.contains(COULD_NOT_BIND) => Ok(()),
         Some(Ok(())) => {
             stop(supervisor, Shutdown::Immediate)?;
-            Err(failed(
-                &format!("port {port} was taken on one of its addresses"),
-                &log,
-            ))
+            Err(failed(&format!("port {port} was taken on one of its addresses"), &log))
         }
         Some(Err(reason)) => Err(failed(reason, &log)),
         None => {
             stop(supervisor, Shutdown::Immediate)?;
-            Err(failed(
-                &format!("it did not answer for {START_LIMIT:?}"),
-                &log,
-            ))
+            Err(failed(&format!("it did not answer for {START_LIMIT:?}"), &log))
         }
     }
 }
@@ -114,27 +108,19 @@ pub(crate) fn answers(folder: &Path, port: u16) -> bool {
 fn says_ready(folder: &Path) -> bool {
     const STATE_LINE: usize = 8;
     let lock_file = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap_or_default();
-    lock_file
-        .lines()
-        .nth(STATE_LINE - 1)
-        .is_some_and(|state| state.trim() == "ready")
+    lock_file.lines().nth(STATE_LINE - 1).is_some_and(|state| state.trim() == "ready")
 }
 
 fn failed(reason: &str, log: &str) -> Error {
     let lines: Vec<&str> = log.lines().collect();
     let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-    Error::Start {
-        reason: reason.to_owned(),
-        log: end,
-    }
+    Error::Start { reason: reason.to_owned(), log: end }
 }
 
 /// Shuts the server down and waits for its end.
 pub(super) fn stop(supervisor: &mut Supervisor, shutdown: Shutdown) -> Result<(), Error> {
     supervisor.signal(shutdown.signal())?;
     wait_for(SHUTDOWN_LIMIT, || supervisor.has_exited().then_some(())).ok_or_else(|| {
-        Error::Stop(format!(
-            "it still runs {SHUTDOWN_LIMIT:?} after a {shutdown:?} shutdown"
-        ))
+        Error::Stop(format!("it still runs {SHUTDOWN_LIMIT:?} after a {shutdown:?} shutdown"))
     })
 }

@@ -95,13 +95,7 @@ impl Cluster {
         certificates: Option<Certificates>,
         kept_by: KeptBy,
     ) -> Cluster {
-        Cluster {
-            folder,
-            port,
-            server,
-            certificates,
-            kept_by,
-        }
+        Cluster { folder, port, server, certificates, kept_by }
     }
 
     /// The numeric address that the server listens on.
@@ -187,8 +181,7 @@ impl Cluster {
     /// [`Error::Client`], for example if there is one already.
     pub fn create_database(&self, name: &str) -> Result<(), Error> {
         let quoted = name.replace('"', "\"\"");
-        self.client("postgres")?
-            .simple(&format!("CREATE DATABASE \"{quoted}\""))?;
+        self.client("postgres")?.simple(&format!("CREATE DATABASE \"{quoted}\""))?;
         Ok(())
     }
 
@@ -250,10 +243,7 @@ impl Cluster {
         if let KeptBy::Owner(supervisor) =
             std::mem::replace(&mut self.kept_by, KeptBy::Holders { _pipe: pipe })
         {
-            supervisor
-                .into_inner()
-                .unwrap_or_else(PoisonError::into_inner)
-                .release();
+            supervisor.into_inner().unwrap_or_else(PoisonError::into_inner).release();
         }
         Ok(self)
     }

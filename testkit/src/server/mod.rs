@@ -31,22 +31,14 @@ pub struct Need {
 
 impl Default for Need {
     fn default() -> Need {
-        Need {
-            major: None,
-            at_least: OLDEST_BY_DEFAULT,
-            tls: false,
-            contrib: false,
-        }
+        Need { major: None, at_least: OLDEST_BY_DEFAULT, tls: false, contrib: false }
     }
 }
 
 impl Need {
     /// Exactly one major version.
     pub fn major(major: u32) -> Need {
-        Need {
-            major: Some(major),
-            ..Need::default()
-        }
+        Need { major: Some(major), ..Need::default() }
     }
 
     fn accepts(&self, major: u32) -> bool {
@@ -109,15 +101,9 @@ impl Server {
 
     /// A server that was found before, `version_text` being what it states as its version.
     pub(crate) fn known(bin_dir: &Path, version_text: &str) -> Option<Server> {
-        let digits = version_text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(version_text.len());
+        let digits = version_text.find(|c: char| !c.is_ascii_digit()).unwrap_or(version_text.len());
         let major = version_text[..digits].parse().ok()?;
-        Some(Server {
-            bin_dir: bin_dir.into(),
-            version_text: version_text.into(),
-            major,
-        })
+        Some(Server { bin_dir: bin_dir.into(), version_text: version_text.into(), major })
     }
 
     /// The folder with `postgres` and `initdb`.
@@ -142,11 +128,7 @@ mod tests {
 
     #[test]
     fn a_need_reads_like_a_sentence_and_has_a_name_of_its_own() {
-        let need = Need {
-            tls: true,
-            contrib: true,
-            ..Need::major(18)
-        };
+        let need = Need { tls: true, contrib: true, ..Need::major(18) };
         assert_eq!(need.to_string(), "PostgreSQL 18 with TLS and contrib");
         assert_eq!(need.key(), "18-tls-contrib");
         assert_eq!(Need::default().to_string(), "PostgreSQL 15 or newer");
@@ -164,10 +146,7 @@ mod tests {
 
     #[test]
     fn a_major_version_is_taken_exactly_and_a_minimum_as_one() {
-        assert!(
-            Need::major(12).accepts(12),
-            "a named version may be older than the default"
-        );
+        assert!(Need::major(12).accepts(12), "a named version may be older than the default");
         assert!(!Need::major(15).accepts(16));
         assert!(Need::default().accepts(18));
         assert!(!Need::default().accepts(14));

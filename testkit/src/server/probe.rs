@@ -33,14 +33,10 @@ impl Rejected {
 pub(super) fn probe(bin_dir: &Path, need: &Need, user: &ServerUser) -> Result<Server, Rejected> {
     // Links (such as /usr/local/bin/postgres) are followed to the folder of the installation.
     let postgres = bin_dir.join("postgres");
-    let postgres = postgres
-        .canonicalize()
-        .map_err(|error| unusable(&postgres, &error))?;
+    let postgres = postgres.canonicalize().map_err(|error| unusable(&postgres, &error))?;
     let bin_dir = postgres.parent().unwrap_or(bin_dir).to_path_buf();
     if !bin_dir.join("initdb").exists() {
-        return Err(Rejected::Broken(
-            "there is no initdb beside postgres".into(),
-        ));
+        return Err(Rejected::Broken("there is no initdb beside postgres".into()));
     }
     let said = run(user.command(&postgres).arg("-V"), user)?;
     let version = said.trim().trim_start_matches("postgres (PostgreSQL) ");
@@ -50,14 +46,10 @@ pub(super) fn probe(bin_dir: &Path, need: &Need, user: &ServerUser) -> Result<Se
         return Err(Rejected::Lacking(format!("it is version {version}")));
     }
     if need.tls && !has_tls(&postgres, user)? {
-        return Err(Rejected::Lacking(format!(
-            "version {version} was built without TLS"
-        )));
+        return Err(Rejected::Lacking(format!("version {version} was built without TLS")));
     }
     if need.contrib && !has_contrib(&bin_dir, server.major()) {
-        return Err(Rejected::Lacking(format!(
-            "version {version} comes without contrib"
-        )));
+        return Err(Rejected::Lacking(format!("version {version} comes without contrib")));
     }
     Ok(server)
 }
@@ -69,17 +61,8 @@ fn unusable(path: &Path, error: &io::Error) -> Rejected {
 /// The value of the read-only setting `ssl_library`: empty in a build without TLS. The folder and
 /// the file only have to exist, nothing is read from them.
 fn has_tls(postgres: &Path, user: &ServerUser) -> Result<bool, Rejected> {
-    let arguments = [
-        "-C",
-        "ssl_library",
-        "-D",
-        "/",
-        "-c",
-        "config_file=/dev/null",
-    ];
-    Ok(!run(user.command(postgres).args(arguments), user)?
-        .trim()
-        .is_empty())
+    let arguments = ["-C", "ssl_library", "-D", "/", "-c", "config_file=/dev/null"];
+    Ok(!run(user.command(postgres).args(arguments), user)?.trim().is_empty())
 }
 
 /// Whether an extension that every contrib package has is among the shared files, wherever this
@@ -90,18 +73,13 @@ fn has_contrib(bin_dir: &Path, major: u32) -> bool {
         bin_dir.join("../share"),
         PathBuf::from(format!("/usr/share/postgresql/{major}")),
     ];
-    if let Ok(output) = Command::new(bin_dir.join("pg_config"))
-        .arg("--sharedir")
-        .output()
-    {
+    if let Ok(output) = Command::new(bin_dir.join("pg_config")).arg("--sharedir").output() {
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if output.status.success() {
             share_folders.insert(0, PathBuf::from(said));
         }
     }
-    share_folders
-        .iter()
-        .any(|share| share.join("extension/hstore.control").is_file())
+    share_folders.iter().any(|share| share.join("extension/hstore.control").is_file())
 }
 
 fn run(command: &mut Command, user: &ServerUser) -> Result<String, Rejected> {
@@ -112,18 +90,12 @@ fn run(command: &mut Command, user: &ServerUser) -> Result<String, Rejected> {
         }
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            Err(Rejected::Broken(format!(
-                "{program} fails, {}: {}",
-                output.status,
-                said.trim()
-            )))
+            Err(Rejected::Broken(format!("{program} fails, {}: {}", output.status, said.trim())))
         }
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let reason = format!("user `{}` may not run {program}: {error}", user.name());
             Err(Rejected::Unreachable(reason))
         }
-        Err(error) => Err(Rejected::Broken(format!(
-            "{program} cannot be run: {error}"
-        ))),
+        Err(error) => Err(Rejected::Broken(format!("{program} cannot be run: {error}"))),
     }
 }

@@ -37,10 +37,7 @@ impl ServerUser {
         if uid != 0 {
             // Without an account, `id -un` fails on some systems and prints the number on others.
             return match id(&["-un"]) {
-                Ok(name) if name != uid.to_string() => Ok(ServerUser {
-                    name,
-                    change_to: None,
-                }),
+                Ok(name) if name != uid.to_string() => Ok(ServerUser { name, change_to: None }),
                 _ => Err(Error::User(format!(
                     "the user id {uid} of this process has no account (passwd entry), and \
                      PostgreSQL's initdb refuses to run without one: run the tests as a user that \
@@ -52,10 +49,7 @@ impl ServerUser {
             let ids = (id(&["-u", name]), id(&["-g", name]));
             if let (Ok(Ok(uid)), Ok(Ok(gid))) = (ids.0.map(|s| s.parse()), ids.1.map(|s| s.parse()))
             {
-                return Ok(ServerUser {
-                    name: name.into(),
-                    change_to: Some((uid, gid)),
-                });
+                return Ok(ServerUser { name: name.into(), change_to: Some((uid, gid)) });
             }
         }
         Err(Error::User(
@@ -68,8 +62,7 @@ impl ServerUser {
     /// The user id of this process, in effect.
     pub(crate) fn own_uid() -> Result<u32, Error> {
         let said = id(&["-u"]).map_err(Error::io("asking `id -u` for the user id"))?;
-        said.parse()
-            .map_err(|_| Error::User(format!("`id -u` said {said:?}, not a number")))
+        said.parse().map_err(|_| Error::User(format!("`id -u` said {said:?}, not a number")))
     }
 
     /// The account's name, for messages.
@@ -113,8 +106,6 @@ fn id(arguments: &[&str]) -> io::Result<String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     } else {
-        Err(io::Error::other(
-            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        ))
+        Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
 }

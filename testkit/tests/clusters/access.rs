@@ -20,52 +20,28 @@ fn each_login_rule_makes_the_server_ask_for_its_method() {
         .start()
         .unwrap();
     let mut admin = cluster.client("postgres").unwrap();
-    for (role, encryption) in [
-        ("clear", "scram-sha-256"),
-        ("digest", "md5"),
-        ("scram", "scram-sha-256"),
-    ] {
-        admin
-            .simple(&format!("SET password_encryption = '{encryption}'"))
-            .unwrap();
-        admin
-            .simple(&format!("CREATE ROLE {role} LOGIN PASSWORD 'sesame'"))
-            .unwrap();
+    for (role, encryption) in
+        [("clear", "scram-sha-256"), ("digest", "md5"), ("scram", "scram-sha-256")]
+    {
+        admin.simple(&format!("SET password_encryption = '{encryption}'")).unwrap();
+        admin.simple(&format!("CREATE ROLE {role} LOGIN PASSWORD 'sesame'")).unwrap();
     }
     let log_in = |role: &str, password: Option<&str>| {
         RawClient::connect(&cluster.tcp(), role, "postgres", password)
     };
 
     let mut client = log_in("clear", Some("sesame")).unwrap();
-    assert_eq!(
-        client.value("SELECT current_user").unwrap().as_deref(),
-        Some("clear")
-    );
-    assert_eq!(
-        log_in("clear", Some("wrong")).unwrap_err().code(),
-        Some("28P01")
-    );
-    assert!(matches!(
-        log_in("clear", None),
-        Err(RawError::Authentication(3))
-    ));
-    for (role, code) in [
-        ("digest", AUTHENTICATION_MD5),
-        ("scram", AUTHENTICATION_SASL),
-    ] {
+    assert_eq!(client.value("SELECT current_user").unwrap().as_deref(), Some("clear"));
+    assert_eq!(log_in("clear", Some("wrong")).unwrap_err().code(), Some("28P01"));
+    assert!(matches!(log_in("clear", None), Err(RawError::Authentication(3))));
+    for (role, code) in [("digest", AUTHENTICATION_MD5), ("scram", AUTHENTICATION_SASL)] {
         match log_in(role, Some("sesame")) {
             Err(RawError::Authentication(asked)) => assert_eq!(asked, code, "{role}"),
             other => panic!("{role}: {other:?}"),
         }
     }
-    assert_eq!(
-        log_in("nobody_at_all", None).unwrap_err().code(),
-        Some("28000")
-    );
-    assert!(
-        log_in("postgres", None).is_ok(),
-        "behind the test's rules everybody is let in"
-    );
+    assert_eq!(log_in("nobody_at_all", None).unwrap_err().code(), Some("28000"));
+    assert!(log_in("postgres", None).is_ok(), "behind the test's rules everybody is let in");
 }
 
 #[test]
@@ -84,11 +60,8 @@ fn without_the_default_rules_only_the_tests_own_count() {
 
 #[test]
 fn a_server_that_lets_nobody_of_us_in_is_up_all_the_same() {
-    let cluster = Cluster::builder()
-        .only_own_hba()
-        .hba("local all stranger trust")
-        .start()
-        .unwrap();
+    let cluster =
+        Cluster::builder().only_own_hba().hba("local all stranger trust").start().unwrap();
     let refusal = RawClient::connect(&cluster.tcp(), "postgres", "postgres", None).unwrap_err();
     assert_eq!(refusal.code(), Some("28000"), "{refusal}");
 }
@@ -108,16 +81,10 @@ fn tls_is_offered_where_it_was_asked_for_and_only_there() {
     let with = Cluster::builder().tls().start().unwrap();
     assert_eq!(answer_to_ssl_request(&with), b'S');
     let authority = std::fs::read_to_string(with.ca_cert_path().unwrap()).unwrap();
-    assert!(
-        authority.starts_with("-----BEGIN CERTIFICATE-----"),
-        "{authority}"
-    );
+    assert!(authority.starts_with("-----BEGIN CERTIFICATE-----"), "{authority}");
     let mut client = with.client("postgres").unwrap();
     let certificate = client.value("SHOW ssl_cert_file").unwrap().unwrap();
-    assert_eq!(
-        certificate,
-        with.server_cert_path().unwrap().to_str().unwrap()
-    );
+    assert_eq!(certificate, with.server_cert_path().unwrap().to_str().unwrap());
 
     let without = Cluster::builder().start().unwrap();
     assert_eq!(answer_to_ssl_request(&without), b'N');
@@ -126,11 +93,8 @@ fn tls_is_offered_where_it_was_asked_for_and_only_there() {
 
 #[test]
 fn a_rule_can_ask_for_tls() {
-    let cluster = Cluster::builder()
-        .tls()
-        .hba("hostnossl all all 127.0.0.1/32 reject")
-        .start()
-        .unwrap();
+    let cluster =
+        Cluster::builder().tls().hba("hostnossl all all 127.0.0.1/32 reject").start().unwrap();
     let refusal = RawClient::connect(&cluster.tcp(), "postgres", "postgres", None).unwrap_err();
     assert_eq!(refusal.code(), Some("28000"), "{refusal}");
     assert!(refusal.to_string().contains("no encryption"), "{refusal}");
@@ -143,30 +107,17 @@ fn the_raw_client_keeps_results_apart_and_survives_an_error() {
         .simple("SELECT 1 AS a, NULL AS b, '' AS c WHERE true; ; SELECT 2 WHERE false")
         .unwrap();
     assert_eq!(results.len(), 2, "{results:?}");
-    let names: Vec<&str> = results[0]
-        .columns
-        .iter()
-        .map(|column| column.name.as_str())
-        .collect();
+    let names: Vec<&str> = results[0].columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "c"]);
     assert_eq!(results[0].columns[0].type_oid, 23);
-    assert_eq!(
-        results[0].rows,
-        [[Some("1".to_owned()), None, Some(String::new())]]
-    );
-    assert_eq!(
-        (results[0].tag.as_str(), results[1].tag.as_str()),
-        ("SELECT 1", "SELECT 0")
-    );
+    assert_eq!(results[0].rows, [[Some("1".to_owned()), None, Some(String::new())]]);
+    assert_eq!((results[0].tag.as_str(), results[1].tag.as_str()), ("SELECT 1", "SELECT 0"));
     assert!(results[1].rows.is_empty());
 
     let error = client.simple("SELECT 1; SELECT 1/0; SELECT 3").unwrap_err();
     assert_eq!(error.code(), Some("22012"), "{error}");
     client.simple("CREATE TEMP TABLE t (a int)").unwrap();
-    assert_eq!(
-        client.simple("COPY t FROM STDIN").unwrap_err().code(),
-        Some("57014")
-    );
+    assert_eq!(client.simple("COPY t FROM STDIN").unwrap_err().code(), Some("57014"));
     assert_eq!(client.simple("").unwrap()[0].tag, "");
     assert_eq!(client.transaction_status(), b'I');
     client.simple("BEGIN").unwrap();

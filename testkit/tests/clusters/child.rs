@@ -39,9 +39,7 @@ pub(crate) fn again(test: &str, role: &str) -> Command {
 /// As [`again`], with another copy of this binary.
 pub(crate) fn again_as(program: &Path, test: &str, role: &str) -> Command {
     let mut command = Command::new(program);
-    command
-        .args(["--exact", test, "--nocapture"])
-        .env(ROLE, role);
+    command.args(["--exact", test, "--nocapture"]).env(ROLE, role);
     command
 }
 
@@ -53,11 +51,7 @@ pub(crate) struct Player {
 
 impl Player {
     pub(crate) fn start(mut command: Command) -> Player {
-        let mut process = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
         Player { process, output }
     }
@@ -108,8 +102,7 @@ pub(crate) fn exists(pid: u32) -> bool {
 /// Sends a signal, `KILL` for example; a negative `pid` means a process group. `false`: it cannot be.
 pub(crate) fn kill(signal: &str, pid: impl std::fmt::Display) -> bool {
     let mut kill = Command::new("/bin/sh");
-    kill.args(["-c", "kill -s \"$1\" -- \"$2\" 2>/dev/null", "kill", signal])
-        .arg(pid.to_string());
+    kill.args(["-c", "kill -s \"$1\" -- \"$2\" 2>/dev/null", "kill", signal]).arg(pid.to_string());
     kill.status().unwrap().success()
 }
 
@@ -121,10 +114,7 @@ pub(crate) struct Elsewhere {
 
 impl Elsewhere {
     pub(crate) fn new() -> Elsewhere {
-        let home = tempfile::Builder::new()
-            .prefix("tk")
-            .tempdir_in("/tmp")
-            .unwrap();
+        let home = tempfile::Builder::new().prefix("tk").tempdir_in("/tmp").unwrap();
         // The server's user has to get to the temporary files.
         std::fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
         let elsewhere = Elsewhere { home };

@@ -18,18 +18,12 @@ struct Traces {
 impl Traces {
     fn of(cluster: &Cluster) -> Traces {
         let folder = cluster.socket_dir().to_path_buf();
-        Traces {
-            folder,
-            postmaster: cluster.pid().unwrap(),
-        }
+        Traces { folder, postmaster: cluster.pid().unwrap() }
     }
 
     fn said_by(child: &mut Player) -> Traces {
         let folder = PathBuf::from(child.hear());
-        let traces = Traces {
-            folder,
-            postmaster: child.hear().parse().unwrap(),
-        };
+        let traces = Traces { folder, postmaster: child.hear().parse().unwrap() };
         assert!(exists(traces.postmaster) && traces.folder.join("data").is_dir());
         traces
     }
@@ -48,17 +42,10 @@ impl Traces {
 
 /// Names of the processes that have this folder in their command line: postmaster and supervisor.
 fn processes_with(folder: &Path) -> String {
-    let listing = std::process::Command::new("ps")
-        .args(["-e", "-o", "args="])
-        .output()
-        .unwrap();
+    let listing = std::process::Command::new("ps").args(["-e", "-o", "args="]).output().unwrap();
     let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
     let folder = folder.to_str().unwrap();
-    listing
-        .lines()
-        .filter(|line| line.contains(folder))
-        .collect::<Vec<_>>()
-        .join("\n")
+    listing.lines().filter(|line| line.contains(folder)).collect::<Vec<_>>().join("\n")
 }
 
 /// The body of a child: a cluster with a busy session, until the end comes.
@@ -85,11 +72,7 @@ fn dies_of(signal: &str, number: i32, test: &str) {
 
 #[test]
 fn a_test_killed_with_sigkill_leaves_nothing_behind() {
-    dies_of(
-        "KILL",
-        9,
-        "cleanup::a_test_killed_with_sigkill_leaves_nothing_behind",
-    );
+    dies_of("KILL", 9, "cleanup::a_test_killed_with_sigkill_leaves_nothing_behind");
 }
 
 #[test]
@@ -113,10 +96,7 @@ fn a_test_killed_while_its_cluster_is_being_made_leaves_nothing_behind() {
     let home = tempfile::tempdir_in("/tmp").unwrap();
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let content = || -> Vec<PathBuf> {
-        fs::read_dir(home.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect()
+        fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
     };
     // Prepares what clusters are copied from, so that the child begins to copy at once.
     drop(Cluster::builder().start().unwrap());
@@ -158,10 +138,7 @@ fn a_panic_leaves_nothing_behind() {
     });
     let traces = receiver.recv().unwrap();
     thread.join().unwrap_err();
-    assert!(
-        !exists(traces.postmaster) && !traces.folder.exists(),
-        "drop waits for the end"
-    );
+    assert!(!exists(traces.postmaster) && !traces.folder.exists(), "drop waits for the end");
 }
 
 #[test]

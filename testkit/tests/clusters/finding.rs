@@ -21,15 +21,8 @@ fn heard_from(command: Command) -> String {
 fn try_a_cluster(need: Need) {
     match Cluster::builder().need(need).start() {
         Ok(cluster) => {
-            let encoding = cluster
-                .client("postgres")
-                .unwrap()
-                .value("SHOW server_encoding");
-            say(format!(
-                "{} {}",
-                cluster.socket_dir().display(),
-                encoding.unwrap().unwrap()
-            ));
+            let encoding = cluster.client("postgres").unwrap().value("SHOW server_encoding");
+            say(format!("{} {}", cluster.socket_dir().display(), encoding.unwrap().unwrap()));
         }
         Err(error) => say(error.to_string().replace('\n', " ")),
     }
@@ -40,9 +33,7 @@ fn make_path(folder: &Path, programs: &[&str]) {
     fs::create_dir(folder).unwrap();
     let path = std::env::var_os("PATH").unwrap();
     for program in programs {
-        let found = std::env::split_paths(&path)
-            .map(|dir| dir.join(program))
-            .find(|p| p.exists());
+        let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|p| p.exists());
         symlink(found.unwrap(), folder.join(program)).unwrap();
     }
 }
@@ -66,10 +57,7 @@ fn the_named_folder_comes_first() {
     let mut command = again(NAME, "child");
     command.env("CHOPIN_PG_BIN", "/nonexistent/bin");
     let error = heard_from(command);
-    assert!(
-        error.contains("CHOPIN_PG_BIN=/nonexistent/bin: "),
-        "{error}"
-    );
+    assert!(error.contains("CHOPIN_PG_BIN=/nonexistent/bin: "), "{error}");
     assert!(error.contains("No such file"), "{error}");
 }
 
@@ -108,19 +96,13 @@ fn a_user_id_without_an_account_is_explained() {
     let place = Elsewhere::new();
     make_path(&place.path("bin"), &["sh"]);
     let id = place.path("bin/id");
-    fs::write(
-        &id,
-        "#!/bin/sh\ncase $1 in -u) echo 54321 ;; *) echo 54321; exit 1 ;; esac\n",
-    )
-    .unwrap();
+    fs::write(&id, "#!/bin/sh\ncase $1 in -u) echo 54321 ;; *) echo 54321; exit 1 ;; esac\n")
+        .unwrap();
     fs::set_permissions(&id, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = place.again(NAME, "child");
     command.env("PATH", place.path("bin"));
     let error = heard_from(command);
-    assert!(
-        error.contains("the user id 54321 of this process has no account"),
-        "{error}"
-    );
+    assert!(error.contains("the user id 54321 of this process has no account"), "{error}");
 }
 
 #[test]
@@ -140,10 +122,7 @@ fn temporary_files_go_where_the_servers_user_can_follow() {
         let mut command = again(NAME, "child");
         command.env("TMPDIR", folder);
         let said = heard_from(command);
-        assert!(
-            said.starts_with("/tmp/") && said.ends_with(" UTF8"),
-            "{said}"
-        );
+        assert!(said.starts_with("/tmp/") && said.ends_with(" UTF8"), "{said}");
     }
 }
 
@@ -163,11 +142,7 @@ fn a_fetched_server_under_a_folder_only_root_may_enter_is_copied_out() {
     let bin = place.path("target").join(package);
     fs::create_dir_all(&bin).unwrap();
     for program in ["postgres", "initdb"] {
-        fs::write(
-            bin.join(program),
-            "#!/bin/sh\necho 'postgres (PostgreSQL) 99.1'\n",
-        )
-        .unwrap();
+        fs::write(bin.join(program), "#!/bin/sh\necho 'postgres (PostgreSQL) 99.1'\n").unwrap();
         fs::set_permissions(bin.join(program), fs::Permissions::from_mode(0o755)).unwrap();
     }
     fs::set_permissions(place.path("target"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -176,11 +151,7 @@ fn a_fetched_server_under_a_folder_only_root_may_enter_is_copied_out() {
     command.env("TMPDIR", place.path("temporary"));
     let found = heard_from(command);
     let own_uid = fs::metadata(place.path("target")).unwrap().uid();
-    let reachable = if own_uid == 0 {
-        place.path("temporary")
-    } else {
-        bin
-    };
+    let reachable = if own_uid == 0 { place.path("temporary") } else { bin };
     assert!(Path::new(&found).starts_with(&reachable), "{found}");
 }
 
@@ -194,10 +165,7 @@ fn locale_settings_do_not_change_what_a_cluster_is() {
     let place = Elsewhere::new();
     let [one, two] = ["one", "two"].map(|role| {
         let mut command = place.again(NAME, role);
-        command
-            .env("LANG", "C")
-            .env("LC_ALL", "xx_XX.nonsense")
-            .env("PGDATA", "/nonexistent");
+        command.env("LANG", "C").env("LC_ALL", "xx_XX.nonsense").env("PGDATA", "/nonexistent");
         std::thread::spawn(move || heard_from(command))
     });
     for child in [one, two] {
@@ -206,9 +174,5 @@ fn locale_settings_do_not_change_what_a_cluster_is() {
     }
     let prepared = fs::read_dir(place.path("target/testkit/templates")).unwrap();
     let names: Vec<_> = prepared.map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(
-        names.len(),
-        2,
-        "one prepared folder and the lock: {names:?}"
-    );
+    assert_eq!(names.len(), 2, "one prepared folder and the lock: {names:?}");
 }

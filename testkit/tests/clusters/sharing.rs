@@ -5,11 +5,7 @@ use testkit::{Cluster, Error, Need, Shutdown, shared, shared_with};
 use crate::child::{Elsewhere, Player, exists, kill, role, say, stay, wait_until};
 
 fn say_where(cluster: &Cluster) {
-    say(format!(
-        "{} {}",
-        cluster.port(),
-        cluster.socket_dir().display()
-    ));
+    say(format!("{} {}", cluster.port(), cluster.socket_dir().display()));
 }
 
 #[test]
@@ -30,11 +26,9 @@ fn all_threads_get_the_same_server_with_room_for_many_sessions() {
 
 #[test]
 fn nobody_stops_the_shared_server() {
-    for refused in [
-        shared().stop(Shutdown::Fast),
-        shared().restart(),
-        shared().signal(Shutdown::Immediate),
-    ] {
+    for refused in
+        [shared().stop(Shutdown::Fast), shared().restart(), shared().signal(Shutdown::Immediate)]
+    {
         assert!(matches!(refused, Err(Error::Shared)), "{refused:?}");
     }
     assert!(exists(shared().pid().unwrap()));
@@ -44,10 +38,7 @@ fn nobody_stops_the_shared_server() {
 fn processes_of_a_run_share_one_server_until_the_last_has_gone() {
     const NAME: &str = "sharing::processes_of_a_run_share_one_server_until_the_last_has_gone";
     if role().is_some() {
-        let cluster = shared_with(Need {
-            tls: true,
-            ..Need::default()
-        });
+        let cluster = shared_with(Need { tls: true, ..Need::default() });
         assert!(cluster.ca_cert_path().unwrap().exists());
         cluster.client("postgres").unwrap();
         say_where(cluster);
@@ -66,18 +57,12 @@ fn processes_of_a_run_share_one_server_until_the_last_has_gone() {
     assert_eq!(three.hear(), place);
     // The last one ends without a last word.
     let (_, folder) = place.split_once(' ').unwrap();
-    let pid = std::fs::read_to_string(format!("{folder}/pid"))
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
+    let pid = std::fs::read_to_string(format!("{folder}/pid")).unwrap().trim().parse().unwrap();
     assert!(exists(pid));
     assert!(kill("KILL", three.id()));
     three.ended();
     wait_until("the shared server has gone", || !exists(pid));
-    wait_until("its folder has gone", || {
-        !std::path::Path::new(folder).exists()
-    });
+    wait_until("its folder has gone", || !std::path::Path::new(folder).exists());
     // And the next run gets another one.
     let mut next = Player::start(run.again(NAME, "next"));
     assert_ne!(next.hear(), place);
@@ -99,11 +84,7 @@ fn what_a_killed_supervisor_left_is_replaced_and_taken_away() {
     let (_, folder) = place.split_once(' ').unwrap();
     let process = |file: &str| -> u32 {
         let path = format!("{folder}/{file}");
-        std::fs::read_to_string(path)
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap()
+        std::fs::read_to_string(path).unwrap().trim().parse().unwrap()
     };
     let (supervisor, postmaster) = (process("supervisor"), process("pid"));
     assert!(kill("KILL", supervisor));

@@ -38,9 +38,7 @@ impl State {
         match fs::read_to_string(&file) {
             Ok(text) => {
                 let state = Self::parse(&text);
-                state
-                    .map(Some)
-                    .with_context(|| format!("{} is damaged, delete it", file.display()))
+                state.map(Some).with_context(|| format!("{} is damaged, delete it", file.display()))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
@@ -54,8 +52,7 @@ impl State {
     pub(super) fn write(&self) -> Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(Self::folder()?)?;
         file.write_all(self.text().as_bytes())?;
-        file.persist_noclobber(Self::file()?)
-            .context("another server is being started")?;
+        file.persist_noclobber(Self::file()?).context("another server is being started")?;
         Ok(())
     }
 
@@ -71,19 +68,12 @@ impl State {
     }
 
     fn text(&self) -> String {
-        format!(
-            "version {}\nurl {}\ncontrol {}\n",
-            self.version,
-            self.url,
-            self.control.display()
-        )
+        format!("version {}\nurl {}\ncontrol {}\n", self.version, self.url, self.control.display())
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let value = |name: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-        };
+        let value =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         Some(Self {
             version: value("version")?.parse().ok()?,
             url: value("url")?.to_owned(),

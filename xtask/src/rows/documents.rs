@@ -30,10 +30,7 @@ pub(crate) fn read(root: &Path) -> Result<Vec<Row>> {
             fs::read_to_string(root.join(name)).with_context(|| format!("cannot read {name}"))?;
         let before = rows.len();
         add_rows(name, &text, &mut rows)?;
-        ensure!(
-            rows.len() > before,
-            "{name} has no row such as | S 1.1 | text | or | H1 | text |"
-        );
+        ensure!(rows.len() > before, "{name} has no row such as | S 1.1 | text | or | H1 | text |");
     }
     Ok(rows)
 }
@@ -60,17 +57,14 @@ fn add_rows(name: &str, document: &str, rows: &mut Vec<Row>) -> Result<()> {
 fn first_two_cells(line: &str) -> Option<(String, String)> {
     const BAR: &str = "\u{1}";
     let line = line.trim().strip_prefix('|')?.replace("\\|", BAR);
-    let mut cells = line
-        .split('|')
-        .map(|cell| cell.trim().replace(BAR, "|").replace(['*', '`'], ""));
+    let mut cells =
+        line.split('|').map(|cell| cell.trim().replace(BAR, "|").replace(['*', '`'], ""));
     Some((cells.next()?, cells.next()?))
 }
 
 /// Whether a cell is meant as a number: a heading or a rule of a table is not.
 fn looks_numbered(cell: &str) -> bool {
-    let digits = cell
-        .strip_prefix(['S', 'B', 'H'])
-        .map_or(cell, str::trim_start);
+    let digits = cell.strip_prefix(['S', 'B', 'H']).map_or(cell, str::trim_start);
     digits.starts_with(|first: char| first.is_ascii_digit())
 }
 
@@ -89,11 +83,7 @@ mod tests {
             "# Rows\n| Row | What |\n|---|---|\n| S 1.1 | It is **fast**, `really`. |\n\
              | H2 | a \\| b | more |\n| `s1_1_x` | S 1.1 |\nBut 5 | 6\n",
         );
-        let rows: Vec<_> = rows
-            .unwrap()
-            .into_iter()
-            .map(|row| (row.id, row.text))
-            .collect();
+        let rows: Vec<_> = rows.unwrap().into_iter().map(|row| (row.id, row.text)).collect();
         let fast = (RowId::S(1, 1, None), "It is fast, really.".to_owned());
         assert_eq!(rows, [fast, (RowId::H(2), "a | b".to_owned())]);
     }
@@ -107,21 +97,13 @@ mod tests {
     #[test]
     fn a_wrong_number_is_an_error_with_its_line() {
         let error = rows_of("| H2 | a |\n| S 2,5 | b |").unwrap_err();
-        assert!(
-            format!("{error:#}").starts_with("a.md:2: \"S 2,5\" is no row"),
-            "{error:#}"
-        );
+        assert!(format!("{error:#}").starts_with("a.md:2: \"S 2,5\" is no row"), "{error:#}");
     }
 
     #[test]
     fn the_documents_of_this_repository_have_rows_of_each_kind() {
         let rows = read(crate::workspace::root()).unwrap();
-        for id in [
-            RowId::S(1, 1, None),
-            RowId::S(8, 3, Some('b')),
-            RowId::B(28),
-            RowId::H(50),
-        ] {
+        for id in [RowId::S(1, 1, None), RowId::S(8, 3, Some('b')), RowId::B(28), RowId::H(50)] {
             assert!(rows.iter().any(|row| row.id == id), "{id}");
         }
     }

@@ -37,9 +37,7 @@ impl RowId {
             return Some((Self::S(phase, number, letter), rest));
         }
         let plain = |letter| first.strip_prefix(letter).and_then(number);
-        let row = plain('b')
-            .map(Self::B)
-            .or_else(|| plain('h').map(Self::H))?;
+        let row = plain('b').map(Self::B).or_else(|| plain('h').map(Self::H))?;
         Some((row, rest))
     }
 }
@@ -62,11 +60,7 @@ pub(crate) struct NotARow(String);
 
 impl fmt::Display for NotARow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "\"{}\" is no row: rows are written 2.26, S 2.26, 8.3b, B6 or H14",
-            self.0
-        )
+        write!(f, "\"{}\" is no row: rows are written 2.26, S 2.26, 8.3b, B6 or H14", self.0)
     }
 }
 
@@ -96,11 +90,7 @@ impl FromStr for RowId {
 /// A number as rows have it: digits only, no leading zero.
 fn number(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    if digits && !text.starts_with('0') {
-        text.parse().ok()
-    } else {
-        None
-    }
+    if digits && !text.starts_with('0') { text.parse().ok() } else { None }
 }
 
 /// A number that may have a small letter behind it.
@@ -118,19 +108,13 @@ mod tests {
 
     #[test]
     fn test_names_prove_the_rows_they_begin_with() {
-        assert_eq!(
-            RowId::of_test("s2_26_numeric_keeps_digits"),
-            [S(2, 26, None)]
-        );
+        assert_eq!(RowId::of_test("s2_26_numeric_keeps_digits"), [S(2, 26, None)]);
         assert_eq!(RowId::of_test("s8_3b_classes"), [S(8, 3, Some('b'))]);
         assert_eq!(RowId::of_test("h14"), [H(14)]);
         assert_eq!(RowId::of_test("h11_h12_counts_and_sets"), [H(11), H(12)]);
         let three = [S(9, 22, None), S(9, 24, None), S(10, 1, None)];
         assert_eq!(RowId::of_test("s9_22_s9_24_s10_1_broken"), three);
-        assert_eq!(
-            RowId::of_test("b6_h19_s1_7_connect"),
-            [B(6), H(19), S(1, 7, None)]
-        );
+        assert_eq!(RowId::of_test("b6_h19_s1_7_connect"), [B(6), H(19), S(1, 7, None)]);
     }
 
     #[test]
@@ -159,10 +143,7 @@ mod tests {
     #[test]
     fn rows_are_read_as_they_are_shown() {
         for text in ["S 2.26", "S 8.3b", "B6", "H14"] {
-            assert_eq!(
-                text.parse::<RowId>().map(|row| row.to_string()),
-                Ok(text.to_owned())
-            );
+            assert_eq!(text.parse::<RowId>().map(|row| row.to_string()), Ok(text.to_owned()));
         }
         assert_eq!("S2.26".parse(), Ok(S(2, 26, None)));
         assert_eq!(" 10.4 ".parse(), Ok(S(10, 4, None)));
@@ -174,12 +155,7 @@ mod tests {
             "", "5", "1.", ".5", "1.x", "1.5bc", "1.05", "+1.5", "B", "Bx", "H1.2", "Q7", "1.99999",
         ] {
             let error = text.parse::<RowId>().expect_err(text);
-            assert!(
-                error
-                    .to_string()
-                    .starts_with(&format!("\"{text}\" is no row")),
-                "{error}"
-            );
+            assert!(error.to_string().starts_with(&format!("\"{text}\" is no row")), "{error}");
         }
     }
 }

@@ -39,10 +39,7 @@ pub(crate) fn tests(root: &Path) -> Result<Vec<Test>> {
     }
     let mut tests = Vec::new();
     for (path, file) in &sources {
-        let mut found = Names {
-            writers: &writers.0,
-            idents: Vec::new(),
-        };
+        let mut found = Names { writers: &writers.0, idents: Vec::new() };
         found.visit_file(file);
         tests.extend(found.idents.iter().filter_map(|ident| test_at(path, ident)));
     }
@@ -63,11 +60,7 @@ fn sources(root: &Path) -> Result<Vec<(PathBuf, syn::File)>> {
         entry.depth() == 0 || !(name.as_encoded_bytes().starts_with(b".") || name == "target")
     };
     let mut sources = Vec::new();
-    for entry in WalkDir::new(root)
-        .sort_by_file_name()
-        .into_iter()
-        .filter_entry(ours)
-    {
+    for entry in WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(ours) {
         let entry = entry?;
         let path = entry.path().strip_prefix(root).unwrap_or(entry.path());
         if entry.file_type().is_file()
@@ -94,10 +87,7 @@ struct TestWriters(HashSet<String>);
 
 impl<'ast> Visit<'ast> for TestWriters {
     fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
-        let name = item
-            .ident
-            .as_ref()
-            .filter(|_| has_test_attribute(&item.mac.tokens));
+        let name = item.ident.as_ref().filter(|_| has_test_attribute(&item.mac.tokens));
         self.0.extend(name.map(ToString::to_string));
     }
 }
@@ -110,11 +100,7 @@ struct Names<'w> {
 
 impl<'ast> Visit<'ast> for Names<'_> {
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        let has = |name| {
-            item.attrs
-                .iter()
-                .any(|attribute| attribute.path().is_ident(name))
-        };
+        let has = |name| item.attrs.iter().any(|attribute| attribute.path().is_ident(name));
         if has("test") && !has("ignore") {
             self.idents.push(item.sig.ident.clone());
         }
@@ -200,18 +186,10 @@ mod tests {
         let file = parse(Path::new("a.rs"), source).unwrap();
         let mut writers = TestWriters::default();
         writers.visit_file(&file);
-        let mut names = Names {
-            writers: &writers.0,
-            idents: Vec::new(),
-        };
+        let mut names = Names { writers: &writers.0, idents: Vec::new() };
         names.visit_file(&file);
-        let tests = names
-            .idents
-            .iter()
-            .filter_map(|ident| test_at(Path::new("a.rs"), ident));
-        tests
-            .map(|test| format!("{} {}", test.place, test.name))
-            .collect()
+        let tests = names.idents.iter().filter_map(|ident| test_at(Path::new("a.rs"), ident));
+        tests.map(|test| format!("{} {}", test.place, test.name)).collect()
     }
 
     #[test]
@@ -225,14 +203,8 @@ mod tests {
     fn helpers_comments_and_ignored_tests_do_not_count() {
         assert_eq!(found("fn s1_1_helper() {}"), [""; 0]);
         assert_eq!(found("// #[test]\n// fn s1_1_a() {}\nfn b() {}"), [""; 0]);
-        assert_eq!(
-            found("const A: &str = \"#[test] fn s1_1_a() {}\";"),
-            [""; 0]
-        );
-        assert_eq!(
-            found("#[test]\n#[ignore = \"slow\"]\nfn s1_1_a() {}"),
-            [""; 0]
-        );
+        assert_eq!(found("const A: &str = \"#[test] fn s1_1_a() {}\";"), [""; 0]);
+        assert_eq!(found("#[test]\n#[ignore = \"slow\"]\nfn s1_1_a() {}"), [""; 0]);
         assert_eq!(found("#[test]\nfn unnumbered() {}"), [""; 0]);
     }
 
@@ -241,10 +213,7 @@ mod tests {
         let source = "proptest! {\n#![proptest_config(few())]\n#[test]\nfn s2_26_a(x in 0..9) {}\n\
                       /// Why.\n\n#[test]\nfn h4_b(x in any()) { fn s1_1_no() {} }\n}";
         assert_eq!(found(source), ["a.rs:4 s2_26_a", "a.rs:8 h4_b"]);
-        assert_eq!(
-            found("proptest! { #[test] #[ignore] fn s2_26_a(x in 0..9) {} }"),
-            [""; 0]
-        );
+        assert_eq!(found("proptest! { #[test] #[ignore] fn s2_26_a(x in 0..9) {} }"), [""; 0]);
         assert_eq!(found("compose! { fn s2_26_helper(x in 0..9) {} }"), [""; 0]);
     }
 
@@ -261,18 +230,12 @@ mod tests {
 
     #[test]
     fn a_macro_definition_alone_is_no_test() {
-        assert_eq!(
-            found("macro_rules! never { () => { #[test] fn s1_1_a() {} } }"),
-            [""; 0]
-        );
+        assert_eq!(found("macro_rules! never { () => { #[test] fn s1_1_a() {} } }"), [""; 0]);
     }
 
     #[test]
     fn a_file_that_is_not_rust_is_named_with_its_line() {
         let error = parse(Path::new("a.rs"), "fn a() {}\nfn ) {").err().unwrap();
-        assert!(
-            error.to_string().starts_with("a.rs:2: not Rust: "),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("a.rs:2: not Rust: "), "{error}");
     }
 }

@@ -15,10 +15,7 @@ use super::id::RowId;
 pub(crate) fn select(selection: &str, rows: &[Row]) -> Result<Vec<RowId>> {
     let mut chosen = Vec::new();
     for item in selection.split(',').map(str::trim) {
-        ensure!(
-            !item.is_empty(),
-            "\"{selection}\": there is nothing before or after a comma"
-        );
+        ensure!(!item.is_empty(), "\"{selection}\": there is nothing before or after a comma");
         let named = match item.split_once('-') {
             None => vec![item.parse()?],
             Some((first, last)) => {
@@ -40,14 +37,11 @@ pub(crate) fn select(selection: &str, rows: &[Row]) -> Result<Vec<RowId>> {
 
 /// Every row from `first` to `last`. A whole number between them is named, so it must exist.
 fn range(first: RowId, last: RowId, rows: &[Row]) -> Result<Vec<RowId>> {
-    ensure!(
-        first < last,
-        "a range goes upwards, {first} to {last} does not"
-    );
+    ensure!(first < last, "a range goes upwards, {first} to {last} does not");
     let mut named: Vec<RowId> = match (first, last) {
-        (RowId::S(phase, from, _), RowId::S(end, to, _)) if phase == end => (from..=to)
-            .map(|number| RowId::S(phase, number, None))
-            .collect(),
+        (RowId::S(phase, from, _), RowId::S(end, to, _)) if phase == end => {
+            (from..=to).map(|number| RowId::S(phase, number, None)).collect()
+        }
         (RowId::S(..), RowId::S(..)) => bail!("a range stays in one phase"),
         (RowId::B(from), RowId::B(to)) => (from..=to).map(RowId::B).collect(),
         (RowId::H(from), RowId::H(to)) => (from..=to).map(RowId::H).collect(),
@@ -71,19 +65,10 @@ mod tests {
             "S 1.1", "S 1.2", "S 1.4", "S 8.3", "S 8.3b", "S 8.3c", "S 8.4", "B1", "B8", "H1",
             "H2", "H3",
         ];
-        let rows: Vec<Row> = known
-            .iter()
-            .map(|id| Row {
-                id: id.parse().unwrap(),
-                text: String::new(),
-            })
-            .collect();
+        let rows: Vec<Row> =
+            known.iter().map(|id| Row { id: id.parse().unwrap(), text: String::new() }).collect();
         match select(selection, &rows) {
-            Ok(ids) => Ok(ids
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(" ")),
+            Ok(ids) => Ok(ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")),
             Err(error) => Err(format!("{error:#}")),
         }
     }
@@ -109,10 +94,7 @@ mod tests {
 
     #[test]
     fn a_row_that_does_not_exist_is_an_error_also_inside_a_range() {
-        assert_eq!(
-            selected("H4").unwrap_err(),
-            "\"H4\": the documents have no row H4"
-        );
+        assert_eq!(selected("H4").unwrap_err(), "\"H4\": the documents have no row H4");
         assert_eq!(
             selected("1.1-1.4").unwrap_err(),
             "\"1.1-1.4\": the documents have no row S 1.3"
@@ -129,29 +111,14 @@ mod tests {
             selected("1.1,,H1").unwrap_err(),
             "\"1.1,,H1\": there is nothing before or after a comma"
         );
-        assert!(
-            selected("")
-                .unwrap_err()
-                .contains("nothing before or after")
-        );
-        assert!(
-            selected("1.1-4")
-                .unwrap_err()
-                .starts_with("\"4\" is no row")
-        );
-        assert!(
-            selected("H1 H2")
-                .unwrap_err()
-                .starts_with("\"H1 H2\" is no row")
-        );
+        assert!(selected("").unwrap_err().contains("nothing before or after"));
+        assert!(selected("1.1-4").unwrap_err().starts_with("\"4\" is no row"));
+        assert!(selected("H1 H2").unwrap_err().starts_with("\"H1 H2\" is no row"));
         assert_eq!(
             selected("1.4-1.1").unwrap_err(),
             "\"1.4-1.1\": a range goes upwards, S 1.4 to S 1.1 does not"
         );
-        assert_eq!(
-            selected("1.1-8.3").unwrap_err(),
-            "\"1.1-8.3\": a range stays in one phase"
-        );
+        assert_eq!(selected("1.1-8.3").unwrap_err(), "\"1.1-8.3\": a range stays in one phase");
         assert!(selected("B1-H3").unwrap_err().contains("rows of one kind"));
     }
 }

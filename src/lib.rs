@@ -27,7 +27,6 @@
 //! * [`wire`] and [`engine`] are the protocol without I/O. They are public and unstable.
 
 #![deny(unsafe_code, missing_docs)]
-#![cfg_attr(docsrs, feature(doc_auto_cfg))]
 
 mod auth;
 pub mod config;
@@ -40,7 +39,7 @@ pub mod row;
 pub mod types;
 pub mod wire;
 
-pub use crate::config::PgConfig;
+pub use crate::config::{PgConfig, ProtocolVersion};
 pub use crate::connection::{
     DEFAULT_IO_TIMEOUT, Notification, PgConnection, SimpleResult, Statement, TransactionStatus,
     retry,

@@ -27,6 +27,6 @@ pub(crate) fn secret_or_missing(
 
 impl From<scram::ScramError> for PgError {
     fn from(error: scram::ScramError) -> Self {
-        Self::Auth(format!("SCRAM-SHA-256: {error}"))
+        Self::Auth(error.to_string())
     }
 }

@@ -110,7 +110,7 @@ impl PgConfig {
 
     /// The largest [`max_message_size`](Self::max_message_size), and its default, in bytes: no
     /// value in PostgreSQL can be larger than 1 GiB - 1.
-    pub const MAX_MESSAGE_SIZE: usize = (1 << 30) - 1;
+    pub const MAX_MESSAGE_SIZE: usize = crate::wire::frame::MAX_MESSAGE_SIZE;
 
     /// The smallest [`max_message_size`](Self::max_message_size), in bytes: ample for the
     /// messages of a login and for an error with its fields.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::wire::frontend::{PROTOCOL_3_0, PROTOCOL_3_2};
+
 /// The newest protocol version to ask the server for.
 ///
 /// ```
@@ -40,8 +42,8 @@ impl ProtocolVersion {
     /// ```
     pub const fn code(self) -> i32 {
         match self {
-            Self::V3_0 => 3 << 16,
-            Self::V3_2 => 3 << 16 | 2,
+            Self::V3_0 => PROTOCOL_3_0,
+            Self::V3_2 => PROTOCOL_3_2,
         }
     }
 }

@@ -9,6 +9,27 @@ use crate::engine::{Deadline, Delivery, Event, Outcome, Request, Ticket};
 use crate::error::{PgError, PgResult, Timeout};
 use crate::net::{Source, wait};
 
+/// What became of one attempt to move bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moved {
+    /// This many bytes moved, at least one.
+    Bytes(usize),
+    /// The socket is not ready.
+    Nothing,
+    /// The connection has ended, and the engine knows.
+    End,
+}
+
+impl Moved {
+    /// The number of bytes; an end has been told as the engine's error already.
+    fn bytes(self) -> PgResult<usize> {
+        match self {
+            Self::Bytes(count) => Ok(count),
+            Self::Nothing | Self::End => Err(PgError::WouldBlock),
+        }
+    }
+}
+
 impl PgConnection {
     /// Runs one request to its end.
     pub(super) fn run(&mut self, request: Request<'_>) -> PgResult<Outcome> {
@@ -31,12 +52,10 @@ impl PgConnection {
         }
     }
 
-    /// One turn of every blocking loop: send, receive, and if neither moved anything, wait for what
-    /// the engine wants.
+    /// One turn of every blocking loop: send, receive, and if nothing came, wait for what the engine
+    /// wants.
     pub(super) fn turn(&mut self) -> PgResult<()> {
-        let sent = self.send()?;
-        let received = self.receive()?;
-        if sent == 0 && received == 0 {
+        if self.send() != Moved::End && self.receive() == Moved::Nothing {
             self.wait(self.engine.deadline())?;
         }
         // Also when bytes keep coming: a deadline is for the whole operation.
@@ -47,44 +66,42 @@ impl PgConnection {
         Ok(())
     }
 
-    /// Sends what the socket takes now. Returns how much, 0 if it takes nothing or there is
-    /// nothing.
-    fn send(&mut self) -> PgResult<usize> {
+    /// Sends what the socket takes now.
+    fn send(&mut self) -> Moved {
         let pending = self.engine.send_pending();
         if pending.is_empty() {
-            return Ok(0);
+            return Moved::Nothing;
         }
         match self.socket.send(pending) {
             Ok(count) => {
                 self.engine.sent(count);
-                Ok(count)
+                Moved::Bytes(count)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Moved::Nothing,
             Err(error) => {
                 // The server may have said why before it hung up.
-                while self.receive()? > 0 {}
+                while let Moved::Bytes(_) = self.receive() {}
                 self.engine.hung_up(Some(error));
-                Ok(1)
+                Moved::End
             }
         }
     }
 
-    /// Receives what is there. Returns how much, 0 if nothing is; the end of the connection counts
-    /// as something.
-    fn receive(&mut self) -> PgResult<usize> {
+    /// Receives what is there.
+    fn receive(&mut self) -> Moved {
         match self.socket.recv(self.engine.recv_space()) {
             Ok(0) => {
                 self.engine.hung_up(None);
-                self.take_events().map(|()| 0)
+                Moved::End
             }
             Ok(count) => {
                 self.engine.received(count);
-                Ok(count)
+                Moved::Bytes(count)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Moved::Nothing,
             Err(error) => {
                 self.engine.hung_up(Some(error));
-                Ok(1)
+                Moved::End
             }
         }
     }
@@ -128,9 +145,9 @@ impl PgConnection {
     /// [`PgError::WouldBlock`] when there is nothing. What broke the connection, when it is broken.
     pub fn try_fill_read_buf(&mut self) -> PgResult<usize> {
         self.take_events()?;
-        let count = self.receive()?;
+        let moved = self.receive();
         self.take_events()?;
-        if count == 0 { Err(PgError::WouldBlock) } else { Ok(count) }
+        moved.bytes()
     }
 
     /// Sends as much of the queued output as the socket takes at this moment; returns the number of
@@ -144,9 +161,9 @@ impl PgConnection {
         if self.engine.send_pending().is_empty() {
             return self.take_events().map(|()| 0);
         }
-        let count = self.send()?;
+        let moved = self.send();
         self.take_events()?;
-        if count == 0 { Err(PgError::WouldBlock) } else { Ok(count) }
+        moved.bytes()
     }
 
     /// Waits until bytes from the server are here and takes them in; returns their number. Queued
@@ -159,7 +176,7 @@ impl PgConnection {
     pub fn poll_read(&mut self, timeout: Duration) -> PgResult<usize> {
         let deadline = Instant::now().checked_add(timeout);
         loop {
-            self.send()?;
+            self.send();
             match self.try_fill_read_buf() {
                 Err(PgError::WouldBlock) => {}
                 other => return other,
@@ -178,7 +195,7 @@ impl PgConnection {
     pub fn poll_write(&mut self, timeout: Duration) -> PgResult<()> {
         let deadline = Instant::now().checked_add(timeout);
         loop {
-            self.send()?;
+            self.send();
             self.take_events()?;
             if self.engine.send_pending().is_empty() {
                 return Ok(());

@@ -300,7 +300,7 @@ impl Engine {
     /// Queues a Terminate message behind what was sent so far; requests that were not sent are
     /// dropped.
     pub fn terminate(&mut self) {
-        if self.broken.is_none() {
+        if self.is_ready() {
             let partly_sent = self.send_limit_of_started();
             self.send.remove(partly_sent, self.send.end());
             crate::wire::frontend::terminate(self.send.writer());

@@ -59,7 +59,7 @@ mod value;
 
 pub use self::cell::{Cell, Format};
 pub use self::geometric::Point;
-pub use self::inet::{Cidr, Inet};
+pub use self::inet::{Cidr, Inet, encode_inet_binary};
 pub use self::map::TypeMap;
 pub use self::numeric::Numeric;
 pub use self::oid::Oid;

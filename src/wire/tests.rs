@@ -251,7 +251,7 @@ fn s8_2_frontend_messages_byte_for_byte() {
             Box::new(|b| frontend::parse(b, "n", "sql", [23, 0].into_iter())),
         ),
         (
-            b"B\0\0\0\x22p\0s\0\0\x03\0\0\0\x01\0\0\0\x03\0\0\0\x01a\0\0\0\x01b\xff\xff\xff\xff\0\x01\0\x01",
+            b"B\0\0\0\x24p\0s\0\0\x03\0\0\0\x01\0\0\0\x03\0\0\0\x01a\0\0\0\x01b\xff\xff\xff\xff\0\x01\0\x01",
             Box::new(|b| {
                 let value = |index: usize, buf: &mut Vec<u8>| match [b"a", b"b"].get(index) {
                     None => Ok(Bound::Null),
@@ -268,7 +268,7 @@ fn s8_2_frontend_messages_byte_for_byte() {
         (b"C\0\0\0\x07Sn\0", Box::new(|b| frontend::close(b, Target::Statement("n")))),
         (b"E\0\0\0\x0ap\0\0\0\0\x05", Box::new(|b| frontend::execute(b, "p", 5))),
         (
-            b"F\0\0\0\x1b\0\0\x01\0\0\x01\0\x01\0\x02\0\0\0\x01x\xff\xff\xff\xff\0\x01",
+            b"F\0\0\0\x19\0\0\x01\0\0\x01\0\x01\0\x02\0\0\0\x01x\xff\xff\xff\xff\0\x01",
             Box::new(|b| frontend::function_call(b, 256, &[Some(b"x"), None])),
         ),
         (b"d\0\0\0\x07abc", Box::new(|b| frontend::copy_data(b, b"abc"))),

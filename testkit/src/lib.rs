@@ -6,8 +6,10 @@
 //!   test's own, with any setting, login rule, or TLS. Nothing of either stays behind, however the
 //!   test ends.
 //! - [`Need`] says which capabilities a test asks of its server; [`Server::find`] finds programs
-//!   that have them on the machine, or fetches some.
+//!   that have them on the machine (`CHOPIN_PG_BIN` names a bin folder to prefer), or fetches some.
 //! - [`raw::RawClient`] is a small client for set-up and as a second opinion.
+//! - [`fake`], [`frames`], [`transport`], [`proxy`] and [`transcript`] are the rude half: a scripted
+//!   server, messages built by hand, relays that cut and stop, and recordings of real sessions.
 //! - [`unique`] keeps tests on a shared server out of each other's way.
 //!
 //! ```no_run

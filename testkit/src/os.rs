@@ -25,7 +25,7 @@ pub(crate) fn lock_exclusively(file: &File, patience: Patience) -> io::Result<()
         Patience::Wait => libc::LOCK_EX,
     };
     loop {
-        // SAFETY: `file` keeps its descriptor open during the call; flock touches no memory of ours.
+        // SAFETY: `file` keeps its descriptor open during the call; no memory is touched.
         if unsafe { libc::flock(file.as_raw_fd(), operation) } == 0 {
             return Ok(());
         }

@@ -3,9 +3,9 @@
 //!
 //! Whoever needs it holds a pipe of the server's supervisor open until the process ends; the kernel
 //! counts the holders. The supervisor takes the server away some seconds after the last one has
-//! gone. Under the cache folder lie, for each [`Need`], a lock that is held while somebody looks for
-//! the server or starts it, and a record that says where it is. So servers are shared within one
-//! target folder.
+//! gone. Under the cache folder lie, for each [`Need`], a lock that is held while somebody looks
+//! for the server or starts it, and a record that says where it is. So servers are shared within
+//! one target folder.
 
 use std::collections::HashMap;
 use std::fs;

@@ -7,9 +7,9 @@
 #   $3 ...     the server's command line
 #
 # Verbs on standard input, one a line:
-#   start              start the server; the file `pid` appears, and `exited` with the status at its end
-#   TERM, INT, QUIT    send it that signal: PostgreSQL's smart, fast and immediate shutdown
-#   share              hold the server for everybody who has the pipe `holders` open for writing
+#   start             start the server; the file `pid` appears, at its end `exited` with the status
+#   TERM, INT, QUIT   send it that signal: PostgreSQL's smart, fast and immediate shutdown
+#   share             hold the server for everybody who has the pipe `holders` open for writing
 
 # The signals of a terminal and of runners are for the owner, not for us.
 trap '' HUP INT QUIT TERM
@@ -68,10 +68,13 @@ fi
 
 # Again and again, because the server inherits from a shell in the background that it ignores QUIT
 # until it has installed a handler of its own. A stopped one has to be woken up for its end.
+tries=0 signal=QUIT
 while [ -e pid ]; do
-    kill -s QUIT "$(cat pid)"
+    kill -s $signal "$(cat pid)"
     kill -s CONT "$(cat pid)"
     sleep 0.02
+    tries=$((tries + 1))
+    [ $tries -lt 1000 ] || signal=KILL
 done
 wait
 

@@ -20,3 +20,4 @@ mod types_net;
 mod types_numeric;
 mod types_scalar;
 mod types_temporal;
+mod types_value;

@@ -272,6 +272,29 @@ fn write_addr(f: &mut fmt::Formatter<'_>, addr: IpAddr) -> fmt::Result {
     }
 }
 
+/// The binary form of an inet value from its text: what a parameter of type inet carries.
+///
+/// Family (2 for IPv4, 3 for IPv6), prefix length, a flag that is 1 for cidr, the address's length
+/// in bytes, the address.
+///
+/// ```
+/// use chopin_pg::types::encode_inet_binary;
+///
+/// assert_eq!(encode_inet_binary("10.0.0.1/8")?, [2, 8, 0, 4, 10, 0, 0, 1]);
+/// assert!(encode_inet_binary("10.0.0.256").is_err());
+/// # Ok::<(), chopin_pg::PgError>(())
+/// ```
+///
+/// # Errors
+///
+/// [`PgError::TypeConversion`] when the text is no address.
+pub fn encode_inet_binary(text: &str) -> PgResult<Vec<u8>> {
+    let inet: Inet = text.parse()?;
+    let mut bytes = Vec::new();
+    let _binary = inet.encode(TypeMap::builtin(), &mut Out::new(&mut bytes))?;
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,6 +369,7 @@ mod tests {
             let inet: Inet = text.parse().unwrap();
             let written = inet.encode(types, &mut Out::new(&mut bytes)).unwrap();
             assert_eq!((written, &bytes[..]), (Encoded::Binary, expected), "{text}");
+            assert_eq!(encode_inet_binary(text).unwrap(), expected, "{text}");
             if let Some(network) = network {
                 bytes.clear();
                 let cidr: Cidr = network.parse().unwrap();

@@ -6,5 +6,5 @@ mod address;
 mod macaddr;
 mod std_net;
 
-pub use self::address::{Cidr, Inet};
+pub use self::address::{Cidr, Inet, encode_inet_binary};
 pub(super) use self::macaddr::MacAddrText;

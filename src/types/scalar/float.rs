@@ -63,8 +63,8 @@ impl fmt::Display for FloatText<f64> {
             return f.write_str(special(value.is_nan(), value.is_sign_negative()));
         }
         // Below this no number of 17 digits lies half-way between two float8.
-        let exact = value.abs() < 1e15;
-        write_digits(f, &shortest(value, exact), 15)
+        let safe = value.abs() < 1e15;
+        write_digits(f, &shortest(value, safe), 15)
     }
 }
 
@@ -75,8 +75,8 @@ impl fmt::Display for FloatText<f32> {
             return f.write_str(special(value.is_nan(), value.is_sign_negative()));
         }
         // Below this no number of 9 digits lies half-way between two float4.
-        let exact = value.abs() < 1e6;
-        write_digits(f, &shortest(value, exact), 6)
+        let safe = value.abs() < 1e6;
+        write_digits(f, &shortest(value, safe), 6)
     }
 }
 
@@ -91,8 +91,8 @@ const fn special(is_nan: bool, is_negative: bool) -> &'static str {
 /// The shortest digits, as `d.ddde±x`, that every correct reader takes for `value`; of several the
 /// nearest, and of two equally near ones the even one.
 ///
-/// Rust's own shortest form differs from PostgreSQL's in two points. It takes the odd one of two
-/// equally near ones. And it relies on a reader that rounds a tie to even: it prints `1e23` for the
+/// Rust's own shortest form differs from PostgreSQL's in two points. Of two equally near ones it
+/// takes the larger one. And it relies on a reader that rounds a tie to even: it prints `1e23` for the
 /// float8 just below that, half-way to the next one, where PostgreSQL prints
 /// `9.999999999999999e+22`. No tie is possible with a value that is `safe`.
 fn shortest<T>(value: T, safe: bool) -> String

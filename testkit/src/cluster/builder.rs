@@ -1,6 +1,7 @@
 //! The options of a cluster, and what becomes of them: files in its folder.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -100,6 +101,11 @@ impl Builder {
     /// be made, [`Error::Start`] with the log if the server does not come up, and the other kinds
     /// of [`Error`] for what the machine refuses.
     pub fn start(self) -> Result<Cluster, Error> {
+        self.start_on(&mut launch::free_port)
+    }
+
+    /// As [`Builder::start`], on one of `ports`.
+    fn start_on(self, ports: &mut dyn FnMut() -> io::Result<u16>) -> Result<Cluster, Error> {
         self.check()?;
         let server = Server::find(&self.need)?;
         let user = ServerUser::get()?;
@@ -114,7 +120,7 @@ impl Builder {
             false => None,
         };
         self.configure(&folder, certificates.as_ref())?;
-        let port = launch::start_on_a_free_port(&mut supervisor)?;
+        let port = launch::start_on_a_free_port(&mut supervisor, ports)?;
         let kept_by = KeptBy::Owner(Mutex::new(supervisor));
         Ok(Cluster { folder, port, server, certificates, kept_by })
     }
@@ -183,7 +189,22 @@ fn folders_for_sockets() -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+
     use super::*;
+
+    #[test]
+    fn a_port_that_somebody_took_meanwhile_is_passed_over() {
+        // Taken for IPv4 alone: the server would start, on the other address.
+        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let taken_port = taken.local_addr().unwrap().port();
+        let mut offered = vec![launch::free_port().unwrap(), taken_port];
+        let mut ports = || Ok(offered.pop().expect("two ports are enough"));
+        let cluster = Cluster::builder().start_on(&mut ports).unwrap();
+        assert_ne!(cluster.port(), taken_port);
+        assert!(cluster.log().contains("Address already in use"), "{}", cluster.log());
+        assert!(TcpStream::connect((cluster.host(), cluster.port())).is_ok());
+    }
 
     #[test]
     fn setting_values_are_quoted() {

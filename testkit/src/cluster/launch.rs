@@ -1,6 +1,7 @@
 //! Starting a server on a free port, knowing when it answers, and stopping it.
 
 use std::fs;
+use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
@@ -31,12 +32,15 @@ const COULD_NOT_BIND: &str = "could not bind";
 /// SQLSTATE `cannot_connect_now`: the server is starting up, or shutting down.
 const CANNOT_CONNECT_NOW: &str = "57P03";
 
-/// Starts the server on a port that nobody else uses, and returns the port.
-pub(super) fn start_on_a_free_port(supervisor: &mut Supervisor) -> Result<u16, Error> {
+/// Starts the server on one of `ports` that nobody else uses, and returns the port.
+pub(super) fn start_on_a_free_port(
+    supervisor: &mut Supervisor,
+    ports: &mut dyn FnMut() -> io::Result<u16>,
+) -> Result<u16, Error> {
     let mut tries = 0;
     loop {
-        let port = choose_port(&supervisor.folder().join("data"))
-            .map_err(Error::io("looking for a free port"))?;
+        let port = ports().map_err(Error::io("looking for a free port"))?;
+        write_network_conf(&supervisor.folder().join("data"), port)?;
         tries += 1;
         match start(supervisor, port) {
             Ok(()) => return Ok(port),
@@ -47,20 +51,23 @@ pub(super) fn start_on_a_free_port(supervisor: &mut Supervisor) -> Result<u16, E
     }
 }
 
-/// Lets the kernel choose a free port and writes it down for the server, with the addresses.
-fn choose_port(data: &Path) -> std::io::Result<u16> {
-    let listener = TcpListener::bind((HOST, 0))?;
-    let port = listener.local_addr()?.port();
+/// A port that was free a moment ago, chosen by the kernel.
+pub(super) fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((HOST, 0))?.local_addr()?.port())
+}
+
+/// Tells the server its port and addresses.
+fn write_network_conf(data: &Path, port: u16) -> Result<(), Error> {
     // A machine without IPv6 refuses this; so does one where somebody has the same port there, and
     // then 127.0.0.1 alone will do.
     let addresses = match TcpListener::bind(("::1", port)) {
         Ok(_) => format!("{HOST},::1"),
         Err(_) => HOST.to_owned(),
     };
+    let path = data.join(NETWORK_CONF);
     let text =
         setting_line("port", &port.to_string()) + &setting_line("listen_addresses", &addresses);
-    fs::write(data.join(NETWORK_CONF), text)?;
-    Ok(port)
+    fs::write(&path, text).map_err(Error::io(format!("writing {}", path.display())))
 }
 
 /// Starts the server and waits until it answers on all its addresses.
@@ -76,17 +83,18 @@ pub(super) fn start(supervisor: &mut Supervisor, port: u16) -> Result<(), Error>
             None
         }
     });
-    let log = log_in(supervisor.folder()).split_off(log_before);
+    let log = log_in(supervisor.folder());
+    let log = log.get(log_before..).unwrap_or_default();
     match outcome {
         Some(Ok(())) if !log.contains(COULD_NOT_BIND) => Ok(()),
         Some(Ok(())) => {
             stop(supervisor, Shutdown::Immediate)?;
-            Err(failed(&format!("port {port} was taken on one of its addresses"), &log))
+            Err(failed(&format!("port {port} was taken on one of its addresses"), log))
         }
-        Some(Err(reason)) => Err(failed(reason, &log)),
+        Some(Err(reason)) => Err(failed(reason, log)),
         None => {
             stop(supervisor, Shutdown::Immediate)?;
-            Err(failed(&format!("it did not answer for {START_LIMIT:?}"), &log))
+            Err(failed(&format!("it did not answer for {START_LIMIT:?}"), log))
         }
     }
 }

@@ -99,7 +99,8 @@ pub(crate) fn exists(pid: u32) -> bool {
     kill("0", pid)
 }
 
-/// Sends a signal, `KILL` for example; a negative `pid` means a process group. `false`: it cannot be.
+/// Sends a signal, `KILL` for example; a negative `pid` means a process group. `false`: there is
+/// none to send it to.
 pub(crate) fn kill(signal: &str, pid: impl std::fmt::Display) -> bool {
     let mut kill = Command::new("/bin/sh");
     kill.args(["-c", "kill -s \"$1\" -- \"$2\" 2>/dev/null", "kill", signal]).arg(pid.to_string());

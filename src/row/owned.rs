@@ -175,17 +175,22 @@ impl Row {
     ///
     /// Each column has the type that its value declares as a parameter; text where it declares
     /// none. Where `names` and `values` differ in length, the shorter one decides.
+    ///
+    /// # Panics
+    ///
+    /// When a value could not be sent as a parameter either, such as a text with a NUL byte.
     pub fn mock(names: &[&str], values: &[PgValue]) -> Self {
         let types = TypeMap::builtin();
         let mut cells = Vec::new();
         let columns = names.iter().zip(values).map(|(name, value)| {
             let mut bytes = Vec::new();
-            let encoded = value.encode(types, &mut Out::new(&mut bytes));
-            let format = match encoded {
-                Ok(Encoded::Binary) => Format::Binary,
-                _ => Format::Text,
+            let (format, cell) = match value.encode(types, &mut Out::new(&mut bytes)) {
+                Ok(Encoded::Binary) => (Format::Binary, Some(bytes)),
+                Ok(Encoded::Text) => (Format::Text, Some(bytes)),
+                Ok(Encoded::Null) => (Format::Text, None),
+                Err(error) => panic!("the value of \"{name}\" cannot stand in a row: {error}"),
             };
-            cells.push(matches!(encoded, Ok(Encoded::Text | Encoded::Binary)).then_some(bytes));
+            cells.push(cell);
             Column {
                 name: (*name).into(),
                 oid: match value.type_oid() {

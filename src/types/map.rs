@@ -34,10 +34,13 @@ impl TypeMap {
         (info.kind == super::TypeKind::Array).then(|| Oid::new(info.element))
     }
 
-    /// The name of type `oid` for people: `int4`, or `oid 16385` when it is not known.
+    /// The name of type `oid` for people: `int4`, `int4[]`, or `oid 16385` when it is not known.
     pub fn describe(&self, oid: Oid) -> String {
         match self.info(oid) {
-            Some(info) => info.name.to_owned(),
+            Some(info) => match info.name.strip_prefix('_') {
+                Some(element) if info.kind == super::TypeKind::Array => format!("{element}[]"),
+                _ => info.name.to_owned(),
+            },
             None if oid == Oid::UNSPECIFIED => "unspecified".to_owned(),
             None => format!("oid {}", oid.get()),
         }

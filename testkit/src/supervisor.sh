@@ -54,9 +54,8 @@ done
 
 if [ -e shared ]; then
     exec 4>&-
-    # cat returns what the holders wrote when the last of them has gone. If it returns nothing,
+    # cat returns when the last holder has gone, with what each of them wrote. If that is nothing,
     # there was none since we looked before, and the server has lingered long enough.
-    cat <&3 >/dev/null
     while
         sleep "$linger"
         [ -n "$(cat <&3)" ]

@@ -47,3 +47,8 @@ pub use crate::connection::{
 pub use crate::error::{ErrorClass, Notice, PgError, PgResult, ServerError, SqlState};
 pub use crate::row::{Column, FromRow, Row, RowRef};
 pub use crate::types::{FromSql, Oid, Params, PgValue, StaticType, ToParam, ToSql, Typed, Untyped};
+
+/// The example of the README is compiled with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

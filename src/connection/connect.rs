@@ -82,13 +82,16 @@ fn open(config: &PgConfig, deadline: Option<Deadline>) -> PgResult<Socket> {
             Progress::Connected(socket) => return Ok(socket),
             Progress::Pending(connecting) => connecting,
         };
+        let until = [deadline.map(|limit| limit.at), connecting.retry_at()];
+        let ready = wait(connecting.source(), until.into_iter().flatten().min())?;
         let now = Instant::now();
-        if let Some(Deadline { setting, value, .. }) = deadline.filter(|limit| limit.at <= now) {
+        // A socket that is not writable has no result yet; that it has no error does not mean that
+        // it is connected.
+        let is_late = |limit: &Deadline| !ready && limit.at <= now;
+        if let Some(Deadline { setting, value, .. }) = deadline.filter(is_late) {
             let doing = "connecting to the server's address";
             return Err(PgError::Timeout(Box::new(Timeout { setting, value, doing })));
         }
-        let until = [deadline.map(|limit| limit.at), connecting.retry_at()];
-        wait(connecting.source(), until.into_iter().flatten().min())?;
-        progress = connecting.proceed(Instant::now()).map_err(failed)?;
+        progress = connecting.proceed(now).map_err(failed)?;
     }
 }

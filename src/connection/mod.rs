@@ -229,6 +229,9 @@ impl AsRawFd for PgConnection {
 impl Drop for PgConnection {
     fn drop(&mut self) {
         self.engine.terminate();
+        if self.engine.send_pending().is_empty() {
+            return;
+        }
         // If the socket does not take it, the server finds out by the hang-up.
         let _ = self.socket.send(self.engine.send_pending());
     }

@@ -56,8 +56,9 @@ if [ -e shared ]; then
     exec 4>&-
     # cat returns when the last holder has gone, with what each of them wrote. If that is nothing,
     # there was none since we looked before, and the server has lingered long enough.
+    # The pipe is for nobody else to hold open: without a reader it tells that we were killed.
     while
-        sleep "$linger"
+        sleep "$linger" 3<&-
         [ -n "$(cat <&3)" ]
     do :; done
     # Who opens the pipe from here on finds no `ready` and looks elsewhere. Who found it is served.

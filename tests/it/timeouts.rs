@@ -181,6 +181,23 @@ fn h19_an_address_that_does_not_answer_ends_at_the_deadline() {
 }
 
 #[test]
+fn h19_a_handshake_that_is_never_finished_ends_at_the_deadline() {
+    // A listener that accepts nobody: when its queue is full, no handshake gets through any more.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queue = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, 4 * SHORT) {
+        queue.push(stream);
+    }
+    let config = chopin_pg::PgConfig::new("127.0.0.1", address.port(), "a", "", "b");
+    let error = PgConnection::connect(&config.connect_timeout(Some(SHORT))).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "timed out after 50 ms while connecting to the server's address (connect_timeout = 50 ms)"
+    );
+}
+
+#[test]
 fn a_server_that_hangs_inside_a_message_runs_into_the_deadline_at_every_byte() {
     let shared = testkit::shared();
     let whole = Relay::start(shared.tcp(), Policy::default());

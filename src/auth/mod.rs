@@ -10,20 +10,7 @@
 pub(crate) mod md5;
 pub(crate) mod scram;
 
-use crate::crypto::SecretBytes;
-use crate::error::{PgError, PgResult};
-
-/// The password, or the error that the server asks for one and there is none.
-pub(crate) fn secret_or_missing(
-    password: Option<SecretBytes>,
-    user: &str,
-) -> PgResult<SecretBytes> {
-    password.ok_or_else(|| {
-        PgError::Auth(format!(
-            "the server asks for a password, and none is configured for user \"{user}\""
-        ))
-    })
-}
+use crate::error::PgError;
 
 impl From<scram::ScramError> for PgError {
     fn from(error: scram::ScramError) -> Self {

@@ -1,10 +1,10 @@
 //! Making a connection.
 
-use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::PgConnection;
+use super::kept::Kept;
 use crate::config::PgConfig;
 use crate::engine::{CommandTag, Deadline, Encryption, Engine};
 use crate::error::{PgError, PgResult, Timeout};
@@ -50,19 +50,32 @@ impl PgConnection {
             engine: Engine::start(config, Encryption::None, deadline)?,
             socket,
             io_timeout: config.get_io_timeout(),
-            notices: VecDeque::new(),
+            send_error: None,
+            notices: Kept::new(),
             notice_handler: None,
-            notifications: VecDeque::new(),
-            dropped_messages: 0,
+            notifications: Kept::new(),
             last_tag: CommandTag::EMPTY,
         };
         loop {
-            connection.take_events()?;
+            connection.take_events().map_err(|error| during_login(error, config))?;
             if connection.engine.is_ready() {
                 return Ok(connection);
             }
-            connection.turn()?;
+            if !connection.something_is_late() {
+                connection.turn();
+            }
         }
+    }
+}
+
+/// Says where the connection ended that was to be made; what the server itself says stands alone.
+fn during_login(error: PgError, config: &PgConfig) -> PgError {
+    let text =
+        |error: &dyn std::fmt::Display| format!("{error}, during login at {}", config.target());
+    match error {
+        PgError::ConnectionClosed(why) => PgError::ConnectionClosed(text(&why)),
+        PgError::Io(error) => PgError::Io(io::Error::new(error.kind(), text(&error))),
+        other => other,
     }
 }
 

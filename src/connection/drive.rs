@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::PgConnection;
+use super::{CommandTag, PgConnection};
 use crate::engine::{Deadline, Delivery, Event, Outcome, Request, Ticket};
 use crate::error::{PgError, PgResult, Timeout};
 use crate::net::{Source, wait};
@@ -33,6 +33,7 @@ impl Moved {
 impl PgConnection {
     /// Runs one request to its end.
     pub(super) fn run(&mut self, request: Request<'_>) -> PgResult<Outcome> {
+        self.last_tag = CommandTag::EMPTY;
         let deadline = Deadline::after(Instant::now(), "io_timeout", self.io_timeout);
         let ticket = self.engine.submit(request, Delivery::Collect, deadline)?;
         let outcome = self.finish(ticket)?;
@@ -42,34 +43,46 @@ impl PgConnection {
 
     /// Moves bytes and waits until a collected request is finished.
     fn finish(&mut self, ticket: Ticket) -> PgResult<Outcome> {
+        self.turn();
         loop {
             let taken = self.take_events();
             if let Some(outcome) = self.engine.take(ticket)? {
                 return Ok(outcome);
             }
             taken?;
-            self.turn()?;
+            if !self.something_is_late() {
+                self.turn();
+            }
         }
     }
 
-    /// One turn of every blocking loop: send, receive, and if nothing came, wait for what the engine
-    /// wants.
-    pub(super) fn turn(&mut self) -> PgResult<()> {
-        if self.send() != Moved::End && self.receive() == Moved::Nothing {
-            self.wait(self.engine.deadline())?;
+    /// One turn of every blocking loop: send, receive; if nothing came, wait for what the engine
+    /// wants, and receive what came then.
+    pub(super) fn turn(&mut self) {
+        self.send();
+        if self.receive() == Moved::Nothing && self.wait(self.engine.deadline()) {
+            self.receive();
         }
-        // Also when bytes keep coming: a deadline is for the whole operation.
+    }
+
+    /// Ends what has taken too long; whether there was something, so that there are events to take.
+    ///
+    /// Comes after the events of what has been received: an answer that is here is not late.
+    pub(super) fn something_is_late(&mut self) -> bool {
+        let Some(deadline) = self.engine.deadline() else {
+            return false;
+        };
         let now = Instant::now();
-        if self.engine.deadline().is_some_and(|deadline| deadline <= now) {
+        if deadline <= now {
             self.engine.handle_timeout(now);
         }
-        Ok(())
+        deadline <= now
     }
 
     /// Sends what the socket takes now.
     fn send(&mut self) -> Moved {
         let pending = self.engine.send_pending();
-        if pending.is_empty() {
+        if pending.is_empty() || self.send_error.is_some() {
             return Moved::Nothing;
         }
         match self.socket.send(pending) {
@@ -79,39 +92,38 @@ impl PgConnection {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Moved::Nothing,
             Err(error) => {
-                // The server may have said why before it hung up.
-                while let Moved::Bytes(_) = self.receive() {}
-                self.engine.hung_up(Some(error));
-                Moved::End
+                // The server may have said why before it hung up: it is read to the end first.
+                self.send_error = Some(error);
+                Moved::Nothing
             }
         }
     }
 
     /// Receives what is there.
     fn receive(&mut self) -> Moved {
-        match self.socket.recv(self.engine.recv_space()) {
-            Ok(0) => {
-                self.engine.hung_up(None);
-                Moved::End
-            }
+        let error = match self.socket.recv(self.engine.recv_space()) {
+            Ok(0) => None,
             Ok(count) => {
                 self.engine.received(count);
-                Moved::Bytes(count)
+                return Moved::Bytes(count);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Moved::Nothing,
-            Err(error) => {
-                self.engine.hung_up(Some(error));
-                Moved::End
-            }
-        }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Moved::Nothing,
+            Err(error) => Some(error),
+        };
+        self.engine.hung_up(self.send_error.take().or(error));
+        Moved::End
     }
 
     /// Waits until the socket is ready for what the engine wants or `until` has come; says whether
     /// it is ready.
-    pub(super) fn wait(&self, until: Option<Instant>) -> PgResult<bool> {
+    fn wait(&mut self, until: Option<Instant>) -> bool {
         let interest = self.engine.interest();
-        let source = Source { fd: self.socket.as_fd(), read: interest.read, write: interest.write };
-        Ok(wait(Some(source), until)?)
+        let write = interest.write && self.send_error.is_none();
+        let source = Source { fd: self.socket.as_fd(), read: interest.read, write };
+        wait(Some(source), until).unwrap_or_else(|error| {
+            self.engine.hung_up(Some(error));
+            true
+        })
     }
 
     /// Takes all events that the received bytes mean.
@@ -120,12 +132,9 @@ impl PgConnection {
             match event {
                 Event::Notice(notice) => match &mut self.notice_handler {
                     Some(handler) => handler(&notice),
-                    None => Self::keep(&mut self.notices, &mut self.dropped_messages, *notice),
+                    None => self.notices.keep(*notice),
                 },
-                Event::Notification(notification) => {
-                    let queue = &mut self.notifications;
-                    Self::keep(queue, &mut self.dropped_messages, notification);
-                }
+                Event::Notification(notification) => self.notifications.keep(notification),
                 // Results are collected, parameters are kept by the session, and `Ready` shows in
                 // `is_ready`.
                 _ => {}
@@ -174,15 +183,13 @@ impl PgConnection {
     /// [`PgError::Timeout`] when nothing came within `timeout`; the connection stays as it is. What
     /// broke the connection, when it is broken.
     pub fn poll_read(&mut self, timeout: Duration) -> PgResult<usize> {
-        let deadline = Instant::now().checked_add(timeout);
-        loop {
-            self.send();
-            match self.try_fill_read_buf() {
-                Err(PgError::WouldBlock) => {}
-                other => return other,
+        self.poll(timeout, "waiting for bytes from the server", |connection| {
+            connection.send();
+            match connection.try_fill_read_buf() {
+                Err(PgError::WouldBlock) => Ok(None),
+                other => other.map(Some),
             }
-            self.wait_until(deadline, timeout, "waiting for bytes from the server")?;
-        }
+        })
     }
 
     /// Waits until all queued output is sent. Bytes that come meanwhile are taken in, so that two
@@ -190,37 +197,40 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// [`PgError::Timeout`] when output is left after `timeout`; the connection stays as it is.
-    /// What broke the connection, when it is broken.
+    /// [`PgError::Timeout`] when output is left after `timeout`; the connection stays as it is. What
+    /// broke the connection, when it is broken.
     pub fn poll_write(&mut self, timeout: Duration) -> PgResult<()> {
-        let deadline = Instant::now().checked_add(timeout);
-        loop {
-            self.send();
-            self.take_events()?;
-            if self.engine.send_pending().is_empty() {
-                return Ok(());
+        self.poll(timeout, "sending queued output", |connection| {
+            connection.send();
+            match connection.try_fill_read_buf() {
+                Ok(_) | Err(PgError::WouldBlock) => {}
+                Err(error) => return Err(error),
             }
-            match self.try_fill_read_buf() {
-                Err(PgError::WouldBlock) => {}
-                other => {
-                    other?;
-                    continue;
-                }
-            }
-            self.wait_until(deadline, timeout, "sending queued output")?;
-        }
+            Ok(connection.engine.send_pending().is_empty().then_some(()))
+        })
     }
 
-    /// Waits for the socket; [`PgError::Timeout`] when `deadline` comes first.
-    fn wait_until(
-        &self,
-        deadline: Option<Instant>,
-        value: Duration,
+    /// Repeats `attempt`, waiting in between for what the engine wants, until it gives something or
+    /// `timeout` is over.
+    fn poll<T>(
+        &mut self,
+        timeout: Duration,
         doing: &'static str,
-    ) -> PgResult<()> {
-        if self.wait(deadline)? {
-            return Ok(());
+        mut attempt: impl FnMut(&mut Self) -> PgResult<Option<T>>,
+    ) -> PgResult<T> {
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            if let Some(done) = attempt(self)? {
+                return Ok(done);
+            }
+            if self.something_is_late() {
+                continue;
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                let timeout = Timeout { setting: "timeout", value: timeout, doing };
+                return Err(PgError::Timeout(Box::new(timeout)));
+            }
+            self.wait([deadline, self.engine.deadline()].into_iter().flatten().min());
         }
-        Err(PgError::Timeout(Box::new(Timeout { setting: "timeout", value, doing })))
     }
 }

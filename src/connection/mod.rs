@@ -5,6 +5,7 @@
 //! | `mod.rs` | the type, what it knows about its session, its end |
 //! | `connect.rs` | making one: addresses, startup, one deadline over all of it |
 //! | `drive.rs` | moving bytes between engine and socket, and the loop of every blocking call |
+//! | `kept.rs` | notices and notifications that nobody has fetched yet |
 //! | `query.rs` | queries, prepared statements, the simple protocol |
 //! | `transaction.rs` | begin, commit, rollback, reset |
 //! | `retry.rs` | doing work again after an error that is safe to retry |
@@ -14,12 +15,13 @@
 
 mod connect;
 mod drive;
+mod kept;
 mod query;
 mod retry;
 mod transaction;
 
-use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
@@ -28,12 +30,10 @@ pub use self::retry::retry;
 pub use crate::config::DEFAULT_IO_TIMEOUT;
 pub use crate::engine::{CommandTag, Notification, Statement, TransactionStatus};
 
+use self::kept::Kept;
 use crate::engine::Engine;
 use crate::error::{Notice, PgError, PgResult};
 use crate::net::Socket;
-
-/// How many notices and notifications a connection keeps for a program that does not fetch them.
-const KEPT_MESSAGES: usize = 4096;
 
 /// A connection to a PostgreSQL server.
 ///
@@ -67,11 +67,11 @@ pub struct PgConnection {
     engine: Engine,
     socket: Socket,
     io_timeout: Duration,
-    notices: VecDeque<Notice>,
+    /// Why nothing can be sent any more; told when everything that the server said has been read.
+    send_error: Option<io::Error>,
+    notices: Kept<Notice>,
     notice_handler: Option<NoticeHandler>,
-    notifications: VecDeque<Notification>,
-    /// Notices and notifications that were dropped because nobody fetched them.
-    dropped_messages: u64,
+    notifications: Kept<Notification>,
     last_tag: CommandTag,
 }
 
@@ -84,12 +84,16 @@ impl PgConnection {
         self.io_timeout
     }
 
-    /// Sets how long one operation may take, from the next one on.
+    /// Sets how long one operation may take, from the next one on. Zero gives an operation no time
+    /// at all.
     pub fn set_io_timeout(&mut self, timeout: Duration) {
         self.io_timeout = timeout;
     }
 
     /// The transaction status as the server last reported it.
+    ///
+    /// After a [`PgError::Timeout`] it is that of before the request: what the server did with it is
+    /// known when its late answer has been drained, with the next call.
     pub fn transaction_status(&self) -> TransactionStatus {
         self.engine.session().transaction_status()
     }
@@ -107,14 +111,14 @@ impl PgConnection {
         self.engine.session().parameter(name)
     }
 
-    /// The number of rows that the last command touched: 0 for a command that counts none, and for
-    /// an empty query.
+    /// The number of rows that the last command touched: 0 for a command that counts none, for an
+    /// empty query, and after a command that failed.
     pub fn last_affected_rows(&self) -> u64 {
         self.last_tag.rows().unwrap_or(0)
     }
 
-    /// The tag of the last command that succeeded, such as `INSERT 0 5`; empty before the first one
-    /// and after an empty query.
+    /// The tag of the last command, such as `INSERT 0 5`; empty before the first one, after an empty
+    /// query, and after a command that failed.
     pub fn last_command_tag(&self) -> &str {
         self.last_tag.as_str()
     }
@@ -128,9 +132,12 @@ impl PgConnection {
     /// without waiting and without a round trip, and so finds a server that has ended the session
     /// or hung up.
     pub fn is_alive(&mut self) -> bool {
-        match self.try_fill_read_buf() {
-            Ok(_) | Err(PgError::WouldBlock) => !self.is_broken(),
-            Err(_) => false,
+        loop {
+            match self.try_fill_read_buf() {
+                Ok(_) => {}
+                Err(PgError::WouldBlock) => return !self.is_broken(),
+                Err(_) => return false,
+            }
         }
     }
 
@@ -152,18 +159,18 @@ impl PgConnection {
     /// At most 4,096 messages are kept; the oldest give way, and
     /// [`dropped_messages`](Self::dropped_messages) counts them.
     pub fn drain_notices(&mut self) -> impl Iterator<Item = Notice> + '_ {
-        self.notices.drain(..)
+        self.notices.drain()
     }
 
     /// The notifications that came since the last call, oldest first. At most 4,096 are kept, as
     /// with [`drain_notices`](Self::drain_notices).
     pub fn drain_notifications(&mut self) -> impl Iterator<Item = Notification> + '_ {
-        self.notifications.drain(..)
+        self.notifications.drain()
     }
 
     /// How many notices and notifications were dropped because nobody fetched them in time.
     pub fn dropped_messages(&self) -> u64 {
-        self.dropped_messages
+        self.notices.dropped() + self.notifications.dropped()
     }
 
     /// The socket's descriptor, to watch it. Nothing else may be done with it.
@@ -191,15 +198,6 @@ impl PgConnection {
             "the socket stays non-blocking: blocking calls wait in poll(2), so that every one has a deadline"
                 .to_owned(),
         ))
-    }
-
-    /// Keeps a message in a bounded queue: the oldest gives way.
-    fn keep<T>(queue: &mut VecDeque<T>, dropped: &mut u64, message: T) {
-        if queue.len() >= KEPT_MESSAGES {
-            queue.pop_front();
-            *dropped += 1;
-        }
-        queue.push_back(message);
     }
 }
 

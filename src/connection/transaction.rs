@@ -27,15 +27,12 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// [`PgError::Usage`] when the transaction had failed, so that the server rolled it back
+    /// [`PgError::RolledBack`] when the transaction had failed, so that the server rolled it back
     /// instead; else as [`query`](Self::query).
     pub fn commit(&mut self) -> PgResult<()> {
         let outcome = self.run(Request::Simple { sql: "COMMIT" })?;
         if outcome.last().tag().as_str() == "ROLLBACK" {
-            return Err(PgError::Usage(
-                "the transaction was not committed but rolled back: a statement in it had failed"
-                    .to_owned(),
-            ));
+            return Err(PgError::RolledBack);
         }
         Ok(())
     }
@@ -58,6 +55,10 @@ impl PgConnection {
     ///
     /// As [`query`](Self::query).
     pub fn reset(&mut self) -> PgResult<()> {
+        if self.engine.in_flight() > 0 {
+            // A late answer is awaited, and may change the transaction status.
+            self.run(Request::Sync)?;
+        }
         if self.transaction_status() != TransactionStatus::Idle {
             self.rollback()?;
         }

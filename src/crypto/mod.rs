@@ -33,7 +33,7 @@ pub(crate) use md5::{hex, md5};
 pub(crate) use pbkdf2::pbkdf2_hmac_sha256;
 pub(crate) use random::random;
 pub(crate) use sha256::{DIGEST_LEN, sha256};
-pub(crate) use wipe::{SecretArray, SecretBytes, SecretString};
+pub(crate) use wipe::{SecretArray, SecretBytes, SecretString, wipe};
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use super::flight::{InFlight, Kind, Phase};
 use super::request::Delivery;
 use super::statement::Statement;
 use super::{Engine, Session, Step};
-use crate::error::{PgError, PgResult, ServerError, SqlState};
+use crate::error::{PgError, PgResult, ServerError, SqlState, short_type_name};
 use crate::row::{Column, split_cells};
 use crate::types::{Format, Oid, TypeMap};
 use crate::wire::backend::{Field, List, TransactionStatus, tag};
@@ -81,7 +81,8 @@ impl Engine {
                 refuse_copy_out(request);
             }
             (Phase::CopyOut, Backend::CopyData(_) | Backend::CopyDone) => {}
-            (Phase::Command | Phase::Sync, Backend::ReadyForQuery(status)) => {
+            (Phase::Sync, Backend::ReadyForQuery(status)) => self.ready_for_query(status),
+            (Phase::Command, Backend::ReadyForQuery(status)) if request.completed => {
                 self.ready_for_query(status);
             }
             (_, Backend::ErrorResponse(fields)) => {
@@ -178,27 +179,35 @@ impl Engine {
         }
     }
 
-    /// The server wants COPY data that nobody has: it is told so, if nothing else is on its way to
-    /// it.
+    /// The server wants COPY data that nobody has: it is told so, if nothing is on its way to it
+    /// that it would take for data.
     fn refuse_copy_in(&mut self) -> PgResult<()> {
-        let error = "COPY from STDIN goes through copy_in, not through a query";
-        if self.in_flight.len() > 1 {
+        let why = "COPY from STDIN goes through copy_in, not through a query";
+        let sent = self.send.sent_up_to();
+        if self.in_flight.iter().skip(1).any(|request| request.is_sent(sent)) {
             return Err(PgError::Protocol(format!(
-                "{error}; the requests behind it are lost in its data"
+                "{why}; the requests behind it are lost in its data"
             )));
         }
         let Some(request) = self.in_flight.front_mut() else {
             return Ok(());
         };
-        request.error.get_or_insert_with(|| PgError::Usage(error.to_owned()));
-        let buf = self.send.writer();
-        frontend::copy_fail(buf, error)?;
+        request.error.get_or_insert_with(|| PgError::Usage(why.to_owned()));
+        let mut refusal = Vec::new();
+        frontend::copy_fail(&mut refusal, why)?;
         // The Sync behind a COPY of the extended protocol was swallowed while the server waited for
         // data.
         if !matches!(request.kind, Kind::Simple) {
-            frontend::sync(buf);
+            frontend::sync(&mut refusal);
         }
-        request.bytes.end = self.send.end();
+        // Before the requests of which nothing was sent.
+        let at = request.bytes.end.max(sent);
+        let length = refusal.len() as u64;
+        request.bytes.end = at + length;
+        self.send.insert(at, &refusal);
+        for later in self.in_flight.iter_mut().skip(1) {
+            later.bytes = later.bytes.start + length..later.bytes.end + length;
+        }
         Ok(())
     }
 
@@ -206,22 +215,32 @@ impl Engine {
         let Some(request) = self.in_flight.front_mut() else {
             return Err(error.into());
         };
-        if let (Phase::Bind, Kind::Execute { statement: Some((statement, _)), .. }) =
-            (request.phase, &request.kind)
-        {
-            if error.code == SqlState::INVALID_SQL_STATEMENT_NAME {
-                // Somebody has deallocated it behind our back; the next execution prepares it
-                // again.
+        let ends_session = error.severity.ends_session();
+        match (request.phase, &request.kind) {
+            // Closes that the server did not get to.
+            (Phase::Close(left), _) => {
+                let done = request.closes.len().saturating_sub(left);
+                request.closes.drain(..done);
+                request.closes.drain(..).for_each(|name| self.statements.unwanted(name));
+            }
+            // Parsed, but nobody will know it.
+            (
+                Phase::StatementParameters | Phase::StatementColumns | Phase::Sync,
+                Kind::Prepare { name, .. },
+            ) if request.error.is_none() => self.statements.unwanted(*name),
+            // The statement is stale, or gone; the next execution prepares it again.
+            (Phase::Bind, Kind::Execute { statement: Some((statement, _)), .. })
+                if is_stale(error.code) =>
+            {
                 self.statements.forget(statement);
             }
+            _ => {}
         }
-        let ends_session = error.severity.ends_session();
-        let error = PgError::Server(Box::new(error));
         if ends_session {
-            return Err(error.with_query(&request.sql));
+            return Err(error.into());
         }
         request.phase = Phase::Sync;
-        request.error.get_or_insert(error);
+        request.error.get_or_insert_with(|| error.into());
         Ok(())
     }
 
@@ -299,7 +318,8 @@ impl Engine {
         const SHOWN: usize = 20;
         let list = self.declared.iter().take(params.min(SHOWN)).enumerate();
         let list = list.map(|(index, (rust_type, oid))| {
-            format!("${}: {rust_type} -> {}", index + 1, TypeMap::builtin().describe(*oid))
+            let (rust_type, oid) = (short_type_name(rust_type), TypeMap::builtin().describe(*oid));
+            format!("${}: {rust_type} -> {oid}", index + 1)
         });
         let list: Vec<_> = list.collect();
         let more = if params > SHOWN { ", ..." } else { "" };
@@ -342,6 +362,13 @@ fn refuse_copy_out(request: &mut InFlight) {
             "COPY to STDOUT goes through copy_out, not through a query; its data were dropped";
         PgError::Usage(why.to_owned())
     });
+}
+
+/// Whether an error instead of BindComplete says that a statement is not what it was when it was
+/// prepared: its result type changed (0A000), it is unknown (26000), its objects changed (class 42).
+fn is_stale(code: SqlState) -> bool {
+    matches!(code, SqlState::FEATURE_NOT_SUPPORTED | SqlState::INVALID_SQL_STATEMENT_NAME)
+        || code.class() == "42"
 }
 
 fn command_tag(tag: &[u8]) -> PgResult<CommandTag> {

@@ -1,5 +1,8 @@
 //! The two buffers of a connection: bytes that came, bytes that go.
 
+use std::fmt;
+
+use crate::crypto::wipe;
 use crate::wire::frame::{self, Front};
 use crate::wire::{Frame, Malformed};
 
@@ -14,7 +17,7 @@ const KEEP: usize = 64 * 1024;
 /// Nothing moves per message; the tail is moved to the front only when space runs out. The buffer
 /// doubles when it is full, so it is never larger than twice what came: no declared length is
 /// trusted.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct RecvBuffer {
     /// Wholly initialised; `start..end` has been received and not consumed.
     bytes: Vec<u8>,
@@ -71,6 +74,11 @@ impl RecvBuffer {
         }
     }
 
+    /// Overwrites what has been consumed.
+    pub(super) fn wipe_consumed(&mut self) {
+        wipe(self.bytes.get_mut(..self.start).unwrap_or_default());
+    }
+
     /// Whether the next message is here to the end, so that it can be consumed without reading more.
     pub(super) fn has_whole_message(&self) -> bool {
         !matches!(self.front(usize::MAX), Ok(Front::Incomplete { .. }))
@@ -82,8 +90,15 @@ impl RecvBuffer {
     }
 }
 
+/// How much, not what: passwords, keys, parameters and rows pass through.
+impl fmt::Debug for RecvBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecvBuffer({} bytes unread)", self.end - self.start)
+    }
+}
+
 /// Bytes to send, numbered from the beginning of the connection.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct SendBuffer {
     bytes: Vec<u8>,
     /// How many of `bytes` have been sent.
@@ -137,6 +152,25 @@ impl SendBuffer {
         }
     }
 
+    /// Puts `more` before the byte numbered `at`, which must not have been sent. Later bytes get
+    /// higher numbers.
+    pub(super) fn insert(&mut self, at: u64, more: &[u8]) {
+        debug_assert!(at >= self.sent_up_to() && at <= self.end());
+        let place = usize::try_from(at.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        let tail = self.bytes.split_off(place.clamp(self.head, self.bytes.len()));
+        self.bytes.extend_from_slice(more);
+        self.bytes.extend_from_slice(&tail);
+    }
+
+    /// Overwrites what has been sent, in the whole allocation.
+    pub(super) fn wipe_sent(&mut self) {
+        self.discard_sent();
+        let unsent = self.bytes.len();
+        self.bytes.resize(self.bytes.capacity(), 0);
+        wipe(self.bytes.get_mut(unsent..).unwrap_or_default());
+        self.bytes.truncate(unsent);
+    }
+
     /// Forgets everything that has not been sent.
     pub(super) fn clear(&mut self) {
         self.base = self.sent_up_to();
@@ -151,6 +185,13 @@ impl SendBuffer {
         if self.bytes.is_empty() && self.bytes.capacity() > KEEP {
             self.bytes = Vec::new();
         }
+    }
+}
+
+/// How much, not what.
+impl fmt::Debug for SendBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SendBuffer({} bytes unsent)", self.bytes.len() - self.head)
     }
 }
 
@@ -183,6 +224,27 @@ mod tests {
     }
 
     #[test]
+    fn h37_what_was_sent_and_received_can_be_wiped() {
+        let mut send = SendBuffer::default();
+        send.writer().extend_from_slice(b"secret");
+        send.writer().extend_from_slice(b"unsent");
+        send.sent(6);
+        send.wipe_sent();
+        assert_eq!(send.pending(u64::MAX), b"unsent");
+        assert_eq!((send.sent_up_to(), send.end()), (6, 12));
+
+        let mut recv = RecvBuffer::default();
+        recv.space()[..10].copy_from_slice(b"secretrest");
+        recv.received(10);
+        recv.consume(6);
+        recv.wipe_consumed();
+        assert_eq!(recv.bytes[..10], *b"\0\0\0\0\0\0rest");
+        assert_eq!(recv.unread(), b"rest");
+        let shown = format!("{send:?} {recv:?}");
+        assert_eq!(shown, "SendBuffer(6 bytes unsent) RecvBuffer(4 bytes unread)");
+    }
+
+    #[test]
     fn sent_bytes_keep_their_numbers() {
         let mut buffer = SendBuffer::default();
         buffer.writer().extend_from_slice(b"first");
@@ -197,7 +259,10 @@ mod tests {
         buffer.sent(2);
         buffer.writer().extend_from_slice(b"third");
         assert_eq!((buffer.sent_up_to(), buffer.end()), (5, 10));
+        buffer.sent(1);
+        buffer.insert(7, b"--");
+        assert_eq!(buffer.pending(u64::MAX), b"h--ird");
         buffer.clear();
-        assert_eq!((buffer.sent_up_to(), buffer.end()), (5, 5));
+        assert_eq!((buffer.sent_up_to(), buffer.end()), (6, 6));
     }
 }

@@ -70,6 +70,20 @@ pub enum Event<'a> {
     },
 }
 
+impl Event<'_> {
+    /// The request that the event is about, if it is about one.
+    pub fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::Columns { ticket, .. }
+            | Self::Row { ticket, .. }
+            | Self::CommandComplete { ticket, .. }
+            | Self::Complete { ticket }
+            | Self::Failed { ticket, .. } => Some(*ticket),
+            _ => None,
+        }
+    }
+}
+
 /// A message from another session's NOTIFY.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {

@@ -1,20 +1,58 @@
-//! Finding the bare words of an SQL text: keywords and unquoted names, outside of comments and
-//! quotes.
+//! Finding the bare words of an SQL text: keywords and unquoted names, outside of comments, quotes
+//! and parentheses.
 //!
 //! Just enough of PostgreSQL's lexical rules to know what kind of statement a text begins with. It
 //! never decides what a text means; the server does.
 
-/// The bare words of an SQL text, in order. Comments, string constants (also dollar-quoted) and
-/// quoted names are passed over.
+/// Which call a COPY through the connection belongs to: `copy_in` when `sql` begins with a COPY
+/// from STDIN, `copy_out` when it begins with one to STDOUT. `None` for everything else, also for a
+/// COPY from or to a file or program on the server.
+///
+/// As the server does, it takes STDIN and STDOUT for one another: FROM and TO tell the direction.
+pub(super) fn copy_direction(sql: &str) -> Option<&'static str> {
+    let mut words = Words::new(sql).skip_while(|word| *word == ";");
+    if !words.next()?.eq_ignore_ascii_case("copy") {
+        return None;
+    }
+    // The first FROM or TO is the direction; both words are reserved. Behind it FROM may come again,
+    // in a WHERE.
+    let mut words = words.take_while(|word| *word != ";");
+    let call = words.find_map(|word| {
+        if word.eq_ignore_ascii_case("from") {
+            Some("copy_in")
+        } else if word.eq_ignore_ascii_case("to") {
+            Some("copy_out")
+        } else {
+            None
+        }
+    })?;
+    let target = words.next()?;
+    let is_client = ["stdin", "stdout"].iter().any(|name| target.eq_ignore_ascii_case(name));
+    is_client.then_some(call)
+}
+
+/// The bare words of an SQL text that stand outside of parentheses, in order, and the semicolons
+/// between its statements. Comments, string constants (also dollar-quoted) and quoted names are
+/// passed over; a qualified name is one word.
 #[derive(Clone, Debug)]
-pub(super) struct Words<'a>(pub(super) &'a str);
+struct Words<'a> {
+    rest: &'a str,
+    /// How many parentheses are open.
+    depth: usize,
+}
+
+impl<'a> Words<'a> {
+    fn new(sql: &'a str) -> Self {
+        Self { rest: sql, depth: 0 }
+    }
+}
 
 impl<'a> Iterator for Words<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
         loop {
-            let text = self.0;
+            let text = self.rest;
             let first = text.chars().next()?;
             let (token, rest) = if text.starts_with("--") {
                 split_after(text, text.find('\n').map(|end| end + 1))
@@ -31,24 +69,30 @@ impl<'a> Iterator for Words<'a> {
                 if word.eq_ignore_ascii_case("e") && rest.starts_with('\'') {
                     split_after(rest, quoted_end(rest, '\'', true))
                 } else {
-                    self.0 = rest;
-                    return Some(word);
+                    (word, rest)
                 }
             } else {
                 split_after(text, Some(first.len_utf8()))
             };
             debug_assert!(!token.is_empty());
-            self.0 = rest;
+            self.rest = rest;
+            match token {
+                "(" => self.depth += 1,
+                ")" => self.depth = self.depth.saturating_sub(1),
+                ";" if self.depth == 0 => return Some(token),
+                word if self.depth == 0 && word.starts_with(is_word_start) => return Some(word),
+                _ => {}
+            }
         }
     }
 }
 
 fn is_word_start(c: char) -> bool {
-    c.is_alphabetic() || c == '_'
+    c.is_alphabetic() || c == '_' || c == '.'
 }
 
 fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_' || c == '$'
+    c.is_alphanumeric() || c == '_' || c == '$' || c == '.'
 }
 
 /// Splits behind byte `end`, or takes everything when there is no end.
@@ -107,23 +151,75 @@ mod tests {
     use super::*;
 
     fn words(sql: &str) -> Vec<&str> {
-        Words(sql).collect()
+        Words::new(sql).collect()
     }
 
     #[test]
     fn words_are_found_between_everything_else() {
-        assert_eq!(words("COPY t (a, b) FROM stdin"), ["COPY", "t", "a", "b", "FROM", "stdin"]);
+        assert_eq!(words("COPY t FROM stdin"), ["COPY", "t", "FROM", "stdin"]);
         assert_eq!(words("  -- copy\n/* x /* copy */ y */ select 1"), ["select"]);
         assert_eq!(words("a 'it''s b' c \"d \"\" e\" f"), ["a", "c", "f"]);
         assert_eq!(words(r"a E'it\'s b' c"), ["a", "c"]);
         assert_eq!(words("a $$ b $$ c $x$ d $$ e $x$ f $1 g"), ["a", "c", "f", "g"]);
         assert_eq!(words("naïve ä1 _x"), ["naïve", "ä1", "_x"]);
+        assert_eq!(words("s.t \"s\".t a;b"), ["s.t", ".t", "a", ";", "b"]);
+    }
+
+    #[test]
+    fn words_and_semicolons_in_parentheses_are_passed_over() {
+        assert_eq!(words("a (b (c) d;) e"), ["a", "e"]);
+        assert_eq!(words("a (')' b \")\" c /* ) */ d $$)$$ e -- )\n f) g"), ["a", "g"]);
+        assert_eq!(words("a '(' b \"(\" c /* ( */ d"), ["a", "b", "c", "d"]);
+        assert_eq!(words("a) b) (c"), ["a", "b"], "what does not match is the server's to refuse");
     }
 
     #[test]
     fn unfinished_texts_end() {
-        for sql in ["'abc", "\"abc", "/* abc", "-- abc", "$$ abc", "$", "E'\\", "$x", "/", ""] {
+        for sql in ["'abc", "\"abc", "/* abc", "-- abc", "$$ abc", "$", "E'\\", "$x", "/", "", "("]
+        {
             assert_eq!(words(sql), [""; 0], "{sql}");
+        }
+    }
+
+    #[test]
+    fn h48_a_copy_through_the_connection_is_told_by_its_direction() {
+        for (sql, call) in [
+            ("COPY t FROM STDIN", "copy_in"),
+            ("copy t to stdout", "copy_out"),
+            (" /* c */ ; copy t (a, b) from stdin with (format csv);", "copy_in"),
+            ("copy binary \"to\" from stdin", "copy_in"),
+            ("copy s.to from stdin", "copy_in"),
+            ("copy (select a from stdin) to stdout", "copy_out"),
+            // The server corrects these without a word.
+            ("copy t from stdout", "copy_in"),
+            ("copy t to stdin", "copy_out"),
+        ] {
+            assert_eq!(copy_direction(sql), Some(call), "{sql}");
+        }
+    }
+
+    #[test]
+    fn h48_every_other_text_is_a_command_like_any_other() {
+        for sql in [
+            "",
+            ";",
+            "select a from stdin",
+            "copy",
+            "copy t",
+            "copy t from",
+            "copy (select 1 as stdin) to '/file'",
+            "copy (select a from stdin) to '/file'",
+            "copy stdin from '/file'",
+            "copy t (stdin, stdout) from program 'cat'",
+            "copy t from 'stdin' (format csv)",
+            "copy t from '/file' where a is distinct from stdin",
+            "copy s.from.stdin to '/file'",
+            "copy t to '/file'; select a from stdin",
+            "copy t; select a from stdin",
+            "create table copy (a int)",
+            "copy_from stdin",
+        ] {
+            assert_eq!(copy_direction(sql), None, "{sql}");
         }
     }
 }

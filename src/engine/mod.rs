@@ -46,11 +46,12 @@ use self::startup::Startup;
 use self::statement::Statements;
 use self::time::Clock;
 use crate::config::PgConfig;
+use crate::crypto;
 use crate::error::{BufferOverflow, PgError, PgResult};
 use crate::row::RowRef;
 use crate::types::Oid;
-use crate::wire::Malformed;
 use crate::wire::frame::Front;
+use crate::wire::{Malformed, frontend};
 
 /// What the transport should wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,7 +108,13 @@ pub struct Engine {
     end: Option<PgError>,
     /// Why this engine is broken for good.
     broken: Option<PgError>,
+    /// A Terminate has been queued: nothing may follow it.
+    terminated: bool,
 }
+
+/// The longest message that is taken before the first ReadyForQuery, in bytes. Real ones are below
+/// 1 KiB; an error with a long text fits.
+const MAX_STARTUP_MESSAGE: usize = 64 * 1024;
 
 /// What one step over the receive buffer led to. Copy, so that the borrow of the buffer begins
 /// after the loop.
@@ -134,13 +141,15 @@ impl Engine {
         deadline: Option<Deadline>,
     ) -> PgResult<Self> {
         config.validate()?;
+        let mut connection = [0; 4];
+        crypto::random(&mut connection)?;
         let mut engine = Self {
             recv: RecvBuffer::default(),
             send: SendBuffer::default(),
             startup: None,
             in_flight: VecDeque::new(),
             declared: VecDeque::new(),
-            statements: Statements::default(),
+            statements: Statements::new(u32::from_ne_bytes(connection)),
             session: Session::default(),
             pending: VecDeque::new(),
             finished: Vec::new(),
@@ -150,6 +159,7 @@ impl Engine {
             max_message_size: config.get_max_message_size(),
             end: None,
             broken: None,
+            terminated: false,
         };
         engine.session.set_protocol_minor(config.get_max_protocol_version().minor());
         engine.startup = Some(Startup::begin(config, encryption, engine.send.writer())?);
@@ -197,7 +207,8 @@ impl Engine {
     /// reads nothing. It is not wanted while the receive buffer is full of events that nobody has
     /// taken.
     pub fn interest(&self) -> Interest {
-        let alive = self.broken.is_none();
+        // During the TLS handshake the socket is the transport's: not a byte may be taken for ours.
+        let alive = self.broken.is_none() && self.transport_action().is_none();
         let full = self.recv.is_full() && self.recv.has_whole_message();
         Interest { read: alive && !full, write: alive && !self.send_pending().is_empty() }
     }
@@ -244,14 +255,19 @@ impl Engine {
                 return startup.encryption_byte(&mut self.recv, self.send.writer());
             }
         }
-        let size = match self.recv.front(self.max_message_size)? {
+        let limit = match self.startup {
+            // Nobody who has not logged in, or has not proved to be the server, needs more.
+            Some(_) => MAX_STARTUP_MESSAGE.min(self.max_message_size),
+            None => self.max_message_size,
+        };
+        let size = match self.recv.front(limit)? {
             Front::Whole(_, size) => size,
             Front::Incomplete { .. } => return Ok(Step::Starved),
             Front::TooLong { declared } => {
                 return Err(PgError::BufferOverflow(Box::new(BufferOverflow {
                     size: declared,
-                    limit: self.max_message_size as u64,
-                    setting: "max_message_size",
+                    limit: limit as u64,
+                    setting: if self.startup.is_some() { "login" } else { "max_message_size" },
                 })));
             }
         };
@@ -297,31 +313,59 @@ impl Engine {
         self.break_with(error);
     }
 
-    /// Queues a Terminate message behind what was sent so far; requests that were not sent are
-    /// dropped.
+    /// Queues a Terminate message behind what was begun; requests of which nothing was sent fail as
+    /// [`PgError::NotSent`], and no more are taken.
     pub fn terminate(&mut self) {
-        if self.is_ready() {
-            let partly_sent = self.send_limit_of_started();
-            self.send.remove(partly_sent, self.send.end());
-            crate::wire::frontend::terminate(self.send.writer());
-            self.clock.stop_holding();
+        if !self.is_ready() || self.terminated {
+            return;
         }
+        self.terminated = true;
+        let mut index = 0;
+        while index < self.in_flight.len() {
+            match self.take_back(index) {
+                Some(request) => self.fail(request, PgError::NotSent(Box::new(was_terminated()))),
+                None => index += 1,
+            }
+        }
+        frontend::terminate(self.send.writer());
+        self.clock.stop_holding();
+    }
+
+    /// Why nothing can be submitted, if so.
+    fn refusal(&self) -> Option<PgError> {
+        if let Some(error) = &self.broken {
+            return Some(PgError::NotSent(Box::new(error.clone())));
+        }
+        if self.startup.is_some() {
+            return Some(PgError::WouldBlock);
+        }
+        self.terminated.then(|| PgError::NotSent(Box::new(was_terminated())))
     }
 
     /// Broken for good: every ticket gets its terminal event, nothing is sent any more.
+    ///
+    /// The request at the front met the error, unless it had one of its own already. What stood
+    /// behind it fails without it being said to be at fault: as not sent, if so, else with the
+    /// error that broke the connection.
     #[cold]
     fn break_with(&mut self, error: PgError) {
         if self.broken.is_some() {
             return;
         }
         let sent = self.send.sent_up_to();
-        while let Some(request) = self.in_flight.pop_front() {
+        let mut first = true;
+        while let Some(mut request) = self.in_flight.pop_front() {
             let params = request.params;
-            let cause = match request.is_sent(sent) {
-                true => error.clone(),
-                false => PgError::NotSent(Box::new(error.clone())),
-            };
-            self.fail(request, cause);
+            if !request.is_sent(sent) {
+                let cause = PgError::NotSent(Box::new(error.clone()));
+                self.tell_failure(request.ticket, request.delivery, cause);
+            } else if first {
+                let cause = request.error.take().unwrap_or_else(|| error.clone());
+                self.fail(request, cause);
+            } else {
+                self.tell_failure(request.ticket, request.delivery, error.clone());
+            }
+            first = false;
             self.declared.drain(..params);
         }
         self.startup = None;
@@ -329,6 +373,11 @@ impl Engine {
         self.send.clear();
         self.broken = Some(error);
     }
+}
+
+#[cold]
+fn was_terminated() -> PgError {
+    PgError::ConnectionClosed("the connection was terminated from this side".to_owned())
 }
 
 impl From<Malformed> for PgError {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::Engine;
 use super::event::{Outcome, Ticket};
 use super::flight::{InFlight, Kind, Phase};
-use super::keyword::Words;
+use super::keyword::copy_direction;
 use super::statement::{Name, Statement};
 use super::time::Deadline;
 use crate::error::{PgError, PgResult};
@@ -87,24 +87,26 @@ impl Engine {
         delivery: Delivery,
         deadline: Option<Deadline>,
     ) -> PgResult<Ticket> {
-        if let Some(error) = &self.broken {
-            return Err(PgError::NotSent(Box::new(error.clone())));
+        if let Some(error) = self.refusal() {
+            return Err(error);
         }
-        if self.startup.is_some() {
-            return Err(PgError::WouldBlock);
+        if matches!((&request, delivery), (Request::Prepare { .. }, Delivery::Events)) {
+            return Err(PgError::Usage(
+                "a statement is prepared with Delivery::Collect: no event carries it".to_owned(),
+            ));
         }
         let bytes_before = self.send.end();
         let params_before = self.declared.len();
         // From here on positions in the buffer are those of its writer, which may drop bytes that
         // were sent.
         let mark = self.send.writer().len();
+        if let Request::Close { statement } = request {
+            self.statements.forget(statement);
+        }
         let mut closes = match request {
-            Request::Close { statement } => {
-                self.statements.forget(statement);
-                self.statements.take_unwanted()
-            }
-            Request::Prepare { .. } => self.statements.take_unwanted(),
-            _ => Vec::new(),
+            // The simple protocol has no Close.
+            Request::Simple { .. } => Vec::new(),
+            _ => self.statements.take_unwanted(),
         };
         match self.write(request, &closes) {
             Ok((kind, sql)) => {
@@ -152,8 +154,8 @@ impl Engine {
         let (kind, sql) = match request {
             Request::Query { sql, params } => {
                 refuse_copy(sql)?;
-                self.write_parse(sql, params)?;
-                self.write_execute("", params, |_| Oid::UNSPECIFIED)?;
+                self.write_parse(sql, params, &[])?;
+                self.write_execute("", params, &[])?;
                 (Kind::Execute { parse: true, statement: None }, Rc::from(sql))
             }
             Request::Execute { statement, params } => self.write_statement(statement, params)?,
@@ -190,7 +192,15 @@ impl Engine {
                 params.len()
             )));
         }
-        let declared = |index: usize| types.get(index).copied().unwrap_or(Oid::UNSPECIFIED);
+        let fits = |(index, inferred): (usize, &Oid)| {
+            params.param(index).is_none_or(|param| reads_as(param.declare(BUILTIN), *inferred))
+        };
+        if !types.iter().enumerate().all(fits) {
+            // The server is to coerce as it does in any query, so it has to know the types anew.
+            self.write_parse(statement.sql(), params, types)?;
+            self.write_execute("", params, &[])?;
+            return Ok((Kind::Execute { parse: true, statement: None }, statement.shared_sql()));
+        }
         let known = self.statements.name(statement);
         let name = known.unwrap_or_else(|| self.statements.new_name());
         let text = name.to_string();
@@ -198,43 +208,43 @@ impl Engine {
             let oids = types.iter().map(|oid| oid.get());
             frontend::parse(self.send.writer(), &text, statement.sql(), oids)?;
         }
-        self.write_execute(&text, params, declared)?;
+        self.write_execute(&text, params, types)?;
         let kind =
             Kind::Execute { parse: known.is_none(), statement: Some((statement.clone(), name)) };
         Ok((kind, statement.shared_sql()))
     }
 
-    /// Parse of the unnamed statement, with the parameters declared as their Rust types say.
-    fn write_parse(&mut self, sql: &str, params: &dyn Params) -> PgResult<()> {
-        let types = TypeMap::builtin();
-        let declare = |param: &dyn ToSql| param.declare(types);
-        let oids = (0..params.len())
-            .map(|index| params.param(index).map_or(Oid::UNSPECIFIED, declare).get());
+    /// Parse of the unnamed statement, with the parameters declared as their Rust types say;
+    /// `otherwise` has the types of those that say nothing.
+    fn write_parse(&mut self, sql: &str, params: &dyn Params, otherwise: &[Oid]) -> PgResult<()> {
+        let oids = (0..params.len()).map(|index| {
+            let declared = params.param(index).map_or(Oid::UNSPECIFIED, |p| p.declare(BUILTIN));
+            match (declared, otherwise.get(index)) {
+                (Oid::UNSPECIFIED, Some(inferred)) => inferred.get(),
+                (declared, _) => declared.get(),
+            }
+        });
         frontend::parse(self.send.writer(), "", sql, oids)?;
         Ok(())
     }
 
-    /// Bind, Describe, Execute of the unnamed portal. `expected` is the type that the server reads
-    /// a parameter as, where the statement has been parsed with it.
+    /// Bind, Describe, Execute of the unnamed portal. `types` are those that the statement was
+    /// parsed with, where they are not the parameters' own.
     fn write_execute(
         &mut self,
         statement: &str,
         params: &dyn Params,
-        expected: impl Fn(usize) -> Oid,
+        types: &[Oid],
     ) -> PgResult<()> {
-        let types = TypeMap::builtin();
         let declared = &mut self.declared;
         let buf = self.send.writer();
         let value = |index: usize, buf: &mut Vec<u8>| -> PgResult<Bound> {
             let Some(param) = params.param(index) else {
                 return Ok(Bound::Null);
             };
-            let oid = match expected(index) {
-                Oid::UNSPECIFIED => param.declare(types),
-                oid => oid,
-            };
+            let oid = types.get(index).copied().unwrap_or_else(|| param.declare(BUILTIN));
             declared.push_back((param.rust_type(), oid));
-            encode(param, oid, types, buf).map_err(|error| error.at_parameter(index + 1))
+            encode(param, oid, buf).map_err(|error| error.at_parameter(index + 1))
         };
         frontend::bind(buf, "", statement, params.len(), value, Format::Binary.code())?;
         frontend::describe(buf, Target::Portal(""))?;
@@ -243,11 +253,29 @@ impl Engine {
     }
 }
 
+/// What the parameters declare themselves by.
+const BUILTIN: &TypeMap = TypeMap::builtin();
+
+/// Whether a parameter that declares itself as `declared` means the same where the server expects
+/// `expected`, if it goes as it is or as text.
+///
+/// A string is what the server makes of it. Of integers the text form is read as just what a cast
+/// from the integer type gives, or refused. That is not so for other types: a cast of a float4
+/// to float8, or of a timestamptz to timestamp, gives another value than reading its text.
+fn reads_as(declared: Oid, expected: Oid) -> bool {
+    const INTEGERS: [Oid; 3] = [Oid::INT2, Oid::INT4, Oid::INT8];
+    const NUMBERS: [Oid; 6] =
+        [Oid::INT2, Oid::INT4, Oid::INT8, Oid::FLOAT4, Oid::FLOAT8, Oid::NUMERIC];
+    declared == expected
+        || declared == Oid::UNSPECIFIED
+        || (INTEGERS.contains(&declared) && NUMBERS.contains(&expected))
+}
+
 /// Appends one parameter's value, in a form that the server reads right as type `oid`.
 #[inline]
-fn encode(param: &dyn ToSql, oid: Oid, types: &TypeMap, buf: &mut Vec<u8>) -> PgResult<Bound> {
+fn encode(param: &dyn ToSql, oid: Oid, buf: &mut Vec<u8>) -> PgResult<Bound> {
     let mut out = Out::new(buf);
-    let encoded = encode_as(param, oid, types, &mut out)?;
+    let encoded = encode_as(param, oid, BUILTIN, &mut out)?;
     if out.overflowed() {
         return Err(Unwritable::TooLong.into());
     }
@@ -262,24 +290,12 @@ fn encode(param: &dyn ToSql, oid: Oid, types: &TypeMap, buf: &mut Vec<u8>) -> Pg
 /// swallowed: it has calls of its own. A COPY from or to a file or program on the server is a
 /// command like any other.
 fn refuse_copy(sql: &str) -> PgResult<()> {
-    let mut words = Words(sql);
-    if !words.next().is_some_and(|word| word.eq_ignore_ascii_case("copy")) {
-        return Ok(());
+    match copy_direction(sql) {
+        Some(call) => Err(PgError::Usage(format!(
+            "this COPY goes through {call}, not through a query; nothing was sent"
+        ))),
+        None => Ok(()),
     }
-    for word in words {
-        let call = if word.eq_ignore_ascii_case("stdin") {
-            "copy_in"
-        } else if word.eq_ignore_ascii_case("stdout") {
-            "copy_out"
-        } else {
-            continue;
-        };
-        return Err(PgError::Usage(format!(
-            "COPY with {} goes through {call}, not through a query; nothing was sent",
-            word.to_ascii_uppercase()
-        )));
-    }
-    Ok(())
 }
 
 impl From<Unwritable> for PgError {

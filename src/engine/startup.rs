@@ -17,13 +17,12 @@ use super::event::Event;
 use super::{Engine, Step};
 use crate::auth::md5::md5_password;
 use crate::auth::scram::{ChannelBinding, ScramClient};
-use crate::auth::secret_or_missing;
 use crate::config::PgConfig;
 use crate::crypto::SecretBytes;
 use crate::error::{PgError, PgResult, ServerError};
 use crate::wire::Backend;
 use crate::wire::backend::Authentication;
-use crate::wire::frontend;
+use crate::wire::{frame, frontend};
 
 /// Whether a connection asks for TLS before it says anything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +52,8 @@ pub(super) struct Startup {
     startup_message: Vec<u8>,
     user: Box<str>,
     password: Option<SecretBytes>,
+    /// The server has asked for the password.
+    was_asked: bool,
     /// tls-server-end-point data of the TLS connection (RFC 5929).
     channel_binding: Option<Vec<u8>>,
     max_scram_iterations: u32,
@@ -103,6 +104,7 @@ impl Startup {
                 secret.extend_from_slice(password);
                 secret
             }),
+            was_asked: false,
             channel_binding: None,
             max_scram_iterations: config.get_max_scram_iterations(),
         })
@@ -154,12 +156,14 @@ impl Startup {
             (State::Authenticate, Authentication::Ok) => self.settle(),
             (State::ScramFinal(scram), Authentication::Ok) if scram.is_verified() => self.settle(),
             (State::Authenticate, Authentication::CleartextPassword) => {
-                let password = secret_or_missing(self.password.take(), &self.user)?;
+                let password = self.take_password()?;
+                // Room first, so that no copy is left behind where the buffer grew from.
+                out.reserve(password.as_bytes().len() + frame::HEADER + 1);
                 frontend::password(out, password.as_bytes())?;
                 State::Authenticate
             }
             (State::Authenticate, Authentication::Md5Password { salt }) => {
-                let password = secret_or_missing(self.password.take(), &self.user)?;
+                let password = self.take_password()?;
                 let hashed = md5_password(self.user.as_bytes(), password.as_bytes(), salt);
                 frontend::password(out, hashed.as_bytes())?;
                 State::Authenticate
@@ -191,6 +195,19 @@ impl Startup {
         Ok(())
     }
 
+    /// The password, once: no exchange needs it twice.
+    fn take_password(&mut self) -> PgResult<SecretBytes> {
+        if std::mem::replace(&mut self.was_asked, true) {
+            return Err(PgError::Auth("the server asks for the password twice".to_owned()));
+        }
+        self.password.take().ok_or_else(|| {
+            PgError::Auth(format!(
+                "the server asks for a password, and none is configured for user \"{}\"",
+                self.user
+            ))
+        })
+    }
+
     /// Authenticated: the password has done its work, and is wiped.
     fn settle(&mut self) -> State {
         self.password = None;
@@ -206,7 +223,7 @@ impl Startup {
             Some(_) => ChannelBinding::SupportedNotUsed,
             None => ChannelBinding::None,
         };
-        let password = secret_or_missing(self.password.take(), &self.user)?;
+        let password = self.take_password()?;
         let scram = ScramClient::new(password.as_bytes(), binding, self.max_scram_iterations)?;
         if !is_offered(scram.mechanism()) {
             let names: Vec<_> = offered.iter().map(|name| String::from_utf8_lossy(name)).collect();
@@ -252,9 +269,13 @@ impl Engine {
 
     /// The transport has done the TLS handshake. `channel_binding` is the tls-server-end-point data
     /// of the server's certificate (RFC 5929), which SCRAM-SHA-256-PLUS binds the exchange to.
+    ///
+    /// Plaintext that was received meanwhile breaks the connection: whoever sent it is not the
+    /// server (CVE-2021-23222).
     pub fn tls_started(&mut self, channel_binding: Option<Vec<u8>>) {
+        let injected = !self.recv.unread().is_empty();
         if let Some(startup) = &mut self.startup {
-            if matches!(startup.state, State::Handshake) {
+            if matches!(startup.state, State::Handshake) && !injected {
                 startup.channel_binding = channel_binding;
                 self.send.writer().append(&mut startup.startup_message);
                 startup.state = State::Authenticate;
@@ -274,9 +295,10 @@ impl Engine {
             }
             Backend::NegotiateProtocolVersion { newest, mut options } => {
                 let minor = u16::try_from(newest & 0xffff).unwrap_or_default();
-                if newest >> 16 != 3 || settled {
+                let is_first = matches!(startup.state, State::Authenticate) && !startup.was_asked;
+                if newest >> 16 != 3 || minor >= self.session.protocol_minor() || !is_first {
                     return Err(PgError::Protocol(
-                        "NegotiateProtocolVersion came at the wrong time or names another major version"
+                        "NegotiateProtocolVersion came at the wrong time or asks for a newer version"
                             .to_owned(),
                     ));
                 }
@@ -289,11 +311,14 @@ impl Engine {
                 self.session.set_protocol_minor(minor);
             }
             Backend::BackendKeyData { process_id, secret_key } if settled => {
-                self.session.set_backend_key(process_id, secret_key);
+                self.session.set_backend_key(process_id, secret_key.as_bytes());
             }
             Backend::ReadyForQuery(status) if settled => {
                 self.session.set_transaction_status(status);
                 self.startup = None;
+                // The password, and the key for cancelling, have passed through.
+                self.send.wipe_sent();
+                self.recv.wipe_consumed();
                 self.clock.started();
                 self.pending.push_back(Event::Ready);
             }

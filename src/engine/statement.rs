@@ -55,6 +55,19 @@ impl Statement {
     }
 }
 
+thread_local! {
+    /// How many statements of this thread have lost their last handle: a connection that has seen
+    /// fewer has some to close.
+    static DROPPED: Cell<u64> = const { Cell::new(0) };
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // During the end of a thread the counter may be gone, and so are the connections.
+        let _ = DROPPED.try_with(|dropped| dropped.set(dropped.get() + 1));
+    }
+}
+
 impl fmt::Debug for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Statement")
@@ -65,13 +78,19 @@ impl fmt::Debug for Statement {
     }
 }
 
-/// The name of a statement on one server connection: `chopin_1`, `chopin_2` ... Never used twice.
+/// The name of a statement on one server connection: `chopin_5f3a90c1_1`, `chopin_5f3a90c1_2` ...
+///
+/// Never used twice. The first number is the connection's own, drawn at random: behind a pooler that
+/// hands server connections around, a name can never mean the statement of another client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Name(u64);
+pub(super) struct Name {
+    connection: u32,
+    number: u64,
+}
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "chopin_{}", self.0)
+        write!(f, "chopin_{:08x}_{}", self.connection, self.number)
     }
 }
 
@@ -83,13 +102,22 @@ pub(super) struct Statements {
     unwanted: Vec<Name>,
     /// Names given out so far. Kept when everything else is forgotten: a name is never used again.
     names: u64,
+    /// What the names of this connection begin with.
+    connection: u32,
+    /// [`DROPPED`] when the statements without a handle were last looked for.
+    seen_dropped: u64,
 }
 
 impl Statements {
+    /// `connection` is a random number that tells this connection's names from all others.
+    pub(super) fn new(connection: u32) -> Self {
+        Self { connection, ..Self::default() }
+    }
+
     /// A name that was never used on this connection.
     pub(super) fn new_name(&mut self) -> Name {
         self.names += 1;
-        Name(self.names)
+        Name { connection: self.connection, number: self.names }
     }
 
     /// The name of `statement` on this connection's server.
@@ -122,15 +150,19 @@ impl Statements {
     /// The names to close: those of statements whose last handle is gone, and those not wanted for
     /// another reason.
     pub(super) fn take_unwanted(&mut self) -> Vec<Name> {
-        let mut unwanted = std::mem::take(&mut self.unwanted);
-        self.known.retain(|_, (name, statement)| {
-            let wanted = statement.strong_count() > 0;
-            if !wanted {
-                unwanted.push(*name);
-            }
-            wanted
-        });
-        unwanted
+        let dropped = DROPPED.get();
+        if self.seen_dropped != dropped {
+            self.seen_dropped = dropped;
+            let unwanted = &mut self.unwanted;
+            self.known.retain(|_, (name, statement)| {
+                let wanted = statement.strong_count() > 0;
+                if !wanted {
+                    unwanted.push(*name);
+                }
+                wanted
+            });
+        }
+        std::mem::take(&mut self.unwanted)
     }
 
     /// The server has forgotten all statements (DISCARD ALL, DEALLOCATE ALL).

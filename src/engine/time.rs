@@ -41,13 +41,15 @@ pub(super) struct Clock {
     /// How long the late answer to a request that timed out may take before the connection is given
     /// up.
     drain_timeout: Duration,
-    /// While such answers are awaited nothing new is sent, up to this moment.
+    /// Late answers are awaited; nothing new is sent meanwhile.
+    holding: bool,
+    /// Up to when; `None` while none is awaited, and for a `drain_timeout` without an end.
     drain: Option<Deadline>,
 }
 
 impl Clock {
     pub(super) fn new(config: &PgConfig, startup: Option<Deadline>) -> Self {
-        Self { startup, drain_timeout: config.get_drain_timeout(), drain: None }
+        Self { startup, drain_timeout: config.get_drain_timeout(), holding: false, drain: None }
     }
 
     /// Startup is over.
@@ -57,6 +59,7 @@ impl Clock {
 
     /// What is unsent may go.
     pub(super) fn stop_holding(&mut self) {
+        self.holding = false;
         self.drain = None;
     }
 }
@@ -99,7 +102,8 @@ impl Engine {
             }
             let delivery = self.abandon(index);
             self.tell_failure(ticket, delivery, error);
-            if self.clock.drain.is_none() {
+            if !self.clock.holding {
+                self.clock.holding = true;
                 self.clock.drain = Deadline::after(now, "drain_timeout", self.clock.drain_timeout);
             }
             index += 1;
@@ -110,6 +114,7 @@ impl Engine {
     /// back, else its answer is drained when it comes. No event follows.
     pub fn discard(&mut self, ticket: Ticket) {
         self.finished.retain(|(finished, _)| *finished != ticket);
+        self.pending.retain(|event| event.ticket() != Some(ticket));
         if let Some(index) = self.in_flight.iter().position(|request| request.ticket == ticket) {
             if self.take_back(index).is_none() {
                 self.abandon(index);
@@ -118,7 +123,7 @@ impl Engine {
     }
 
     /// Removes a request of which nothing was sent.
-    fn take_back(&mut self, index: usize) -> Option<InFlight> {
+    pub(super) fn take_back(&mut self, index: usize) -> Option<InFlight> {
         let sent = self.send.sent_up_to();
         self.in_flight.get(index).filter(|request| !request.is_sent(sent))?;
         let before: usize = self.in_flight.iter().take(index).map(|request| request.params).sum();
@@ -147,7 +152,7 @@ impl Engine {
     /// been begun.
     #[inline]
     pub(super) fn send_limit(&self) -> u64 {
-        if self.clock.drain.is_none() { u64::MAX } else { self.send_limit_of_started() }
+        if self.clock.holding { self.send_limit_of_started() } else { u64::MAX }
     }
 
     /// The end of the last request that has been sent in part.
@@ -160,10 +165,12 @@ impl Engine {
     /// The answer of a request has come to its end: if no late answer is awaited any more, sending
     /// goes on.
     pub(super) fn drained(&mut self) {
-        if self.clock.drain.is_some()
-            && !self.in_flight.iter().any(|request| request.delivery == Delivery::Discard)
-        {
-            self.clock.drain = None;
+        let sent = self.send.sent_up_to();
+        // Requests that are to be drained but were not sent wait for this hold to end themselves.
+        let late =
+            |request: &InFlight| request.delivery == Delivery::Discard && request.is_sent(sent);
+        if self.clock.holding && !self.in_flight.iter().any(late) {
+            self.clock.stop_holding();
         }
     }
 }

@@ -60,7 +60,7 @@ impl PgError {
         match self {
             Self::Server(error) => ErrorClass::of(error.code),
             Self::Io(_) | Self::ConnectionClosed(_) => ErrorClass::Transient,
-            Self::Protocol(_) | Self::Auth(_) => ErrorClass::Permanent,
+            Self::Protocol(_) | Self::Auth(_) | Self::RolledBack => ErrorClass::Permanent,
             Self::Timeout(_)
             | Self::WouldBlock
             | Self::BufferOverflow(_)
@@ -97,7 +97,8 @@ impl PgError {
     ///   connection attempt.
     ///
     /// A [`PgError::Timeout`] never is, nor is a connection that broke: the server may have done
-    /// the work, and an INSERT would be done twice.
+    /// the work, and an INSERT would be done twice. Nor is [`PgError::RolledBack`]: nothing was
+    /// done, but whether the transaction may be repeated depends on the error that made it fail.
     pub fn is_safe_to_retry(&self) -> bool {
         match self {
             Self::NotSent(_) => true,
@@ -147,6 +148,7 @@ mod tests {
             (PgError::ConnectionClosed(why()), ErrorClass::Transient),
             (PgError::Protocol(why()), ErrorClass::Permanent),
             (PgError::Auth(why()), ErrorClass::Permanent),
+            (PgError::RolledBack, ErrorClass::Permanent),
             (timeout(), ErrorClass::Client),
             (PgError::WouldBlock, ErrorClass::Client),
             (overflow.into(), ErrorClass::Client),

@@ -55,7 +55,7 @@ impl fmt::Display for ParameterError {
 
 /// A type's name without the modules: `Option<String>` for
 /// `core::option::Option<alloc::string::String>`.
-fn short_type_name(full: &str) -> String {
+pub(crate) fn short_type_name(full: &str) -> String {
     let mut short = String::with_capacity(full.len());
     for piece in full.split_inclusive(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
         short.push_str(piece.rsplit("::").next().unwrap_or(piece));

@@ -69,6 +69,9 @@ impl fmt::Display for PgError {
             Self::Auth(why) => write!(f, "authentication refused by the client: {why}"),
             Self::Config(what) => write!(f, "invalid configuration: {what}"),
             Self::Usage(why) => write!(f, "refused: {why}"),
+            Self::RolledBack => f.write_str(
+                "COMMIT was answered by ROLLBACK: the transaction had failed, nothing of it was committed",
+            ),
             Self::NotSent(reason) => {
                 f.write_str("not sent: ")?;
                 reason.fmt(f)
@@ -183,6 +186,10 @@ mod tests {
             (PgError::Auth(why()), "authentication refused by the client: why"),
             (PgError::Config(why()), "invalid configuration: why"),
             (PgError::Usage(why()), "refused: why"),
+            (
+                PgError::RolledBack,
+                "COMMIT was answered by ROLLBACK: the transaction had failed, nothing of it was committed",
+            ),
             (
                 PgError::NotSent(Box::new(PgError::ConnectionClosed(why()))),
                 "not sent: connection closed: why",

@@ -47,6 +47,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use self::class::ErrorClass;
+pub(crate) use self::conversion::short_type_name;
 pub use self::conversion::{ConversionError, ParameterError};
 pub use self::limit::{BufferOverflow, Timeout};
 pub use self::retry::{Backoff, retry_with};
@@ -98,8 +99,13 @@ pub enum PgError {
     Auth(String),
     /// The configuration cannot be used: a malformed URL, an unknown key, an unsupported value.
     Config(String),
-    /// The call was refused before anything was sent, because it could never work.
+    /// The call was refused, because it could never work. Nothing was sent, with one exception: a
+    /// COPY that stands behind other statements shows itself only in the server's answer; it is
+    /// refused then, and the text says so.
     Usage(String),
+    /// COMMIT was answered by ROLLBACK: the transaction had failed before, and nothing of it was
+    /// committed. The error that made it fail was reported to the statement that it happened in.
+    RolledBack,
     /// The request surely never reached the server, so it is safe to try again;
     /// [`source`](std::error::Error::source) says why it was not sent.
     NotSent(Box<PgError>),
@@ -201,6 +207,7 @@ impl Clone for PgError {
             Self::Auth(why) => Self::Auth(why.clone()),
             Self::Config(what) => Self::Config(what.clone()),
             Self::Usage(why) => Self::Usage(why.clone()),
+            Self::RolledBack => Self::RolledBack,
             Self::NotSent(reason) => Self::NotSent(reason.clone()),
             Self::PoolTimeout(why) => Self::PoolTimeout(why.clone()),
             Self::PoolExhausted(why) => Self::PoolExhausted(why.clone()),
@@ -320,6 +327,7 @@ mod tests {
             PgError::Auth(why()),
             PgError::Config(why()),
             PgError::Usage(why()),
+            PgError::RolledBack,
             PgError::NotSent(Box::new(PgError::WouldBlock)),
             PgError::PoolTimeout(why()),
             PgError::PoolExhausted(why()),

@@ -142,13 +142,14 @@ fn jsonb<'a, T>(cell: Cell<'a>) -> PgResult<&'a str> {
 }
 
 /// The error for a cell whose type `T` does not read; for a type that is not known at all it says
-/// how to make it known.
+/// how to read it nevertheless.
 #[cold]
 pub(super) fn unreadable<T>(cell: Cell<'_>) -> PgError {
     match TypeMap::builtin().info(cell.oid()) {
         Some(_) => cell.mismatch::<T>(),
         None => cell.invalid::<T>(
-            "the type is not one of PostgreSQL's own and has not been loaded: `load_types` makes it known",
+            "the type is not one of PostgreSQL's own: cast it in the SQL (`column::text`), or read it as \
+             PgValue, which keeps its bytes; registering such types (`load_types`) is still to come",
         ),
     }
 }
@@ -406,7 +407,10 @@ mod tests {
         }
         for oid in [16_385, 0x8000_0001, u32::MAX] {
             let error = binary::<String>(Oid::new(oid), b"abcd").unwrap_err().to_string();
-            assert!(error.contains("load_types") && error.contains(&oid.to_string()), "{error}");
+            assert!(error.contains(&oid.to_string()), "{error}");
+            for way_out in ["`column::text`", "PgValue", "load_types"] {
+                assert!(error.contains(way_out), "{error}");
+            }
         }
     }
 

@@ -134,7 +134,9 @@ pub trait FromSql<'a>: Sized {
     /// implemented.
     fn from_sql_owned(cell: Cell<'_>) -> PgResult<Self> {
         Err(cell.invalid::<Self>(
-            "the text of this element holds escapes and cannot be borrowed; read it as an owned type",
+            "the text of this element holds escapes and cannot be borrowed: read it as an owned type such \
+             as String; if this is a type of your own that borrows nothing, implement \
+             `FromSql::from_sql_owned` for it",
         ))
     }
 }

@@ -1,5 +1,7 @@
 //! The messages that a server sends.
 
+use std::fmt;
+
 pub use super::description::{Field, List, Mechanisms};
 use super::description::{cell, field};
 use super::frame::Frame;
@@ -55,6 +57,25 @@ pub struct CopyResponse<'a> {
     pub columns: List<'a, i16>,
 }
 
+/// The secret that a CancelRequest must carry: whoever knows it can cancel the session's queries.
+#[derive(Clone, Copy)]
+pub struct SecretKey<'a>(&'a [u8]);
+
+impl<'a> SecretKey<'a> {
+    /// The key's bytes.
+    #[inline]
+    pub const fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+}
+
+/// Not the bytes: messages are shown in logs and in failed tests.
+impl fmt::Debug for SecretKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
 /// A message from the server, borrowed from the receive buffer.
 ///
 /// Variants have the names that the PostgreSQL documentation gives them ("Message Formats").
@@ -67,7 +88,7 @@ pub enum Backend<'a> {
         /// The server process that serves this connection.
         process_id: i32,
         /// The secret: 4 bytes in protocol 3.0, up to 256 in 3.2.
-        secret_key: &'a [u8],
+        secret_key: SecretKey<'a>,
     },
     /// A portal was made.
     BindComplete,
@@ -136,69 +157,62 @@ pub enum Backend<'a> {
     RowDescription(List<'a, Field<'a>>),
 }
 
-/// Message type bytes, named as the messages.
-pub mod tag {
-    #![allow(missing_docs)]
-    pub const AUTHENTICATION: u8 = b'R';
-    pub const BACKEND_KEY_DATA: u8 = b'K';
-    pub const BIND_COMPLETE: u8 = b'2';
-    pub const CLOSE_COMPLETE: u8 = b'3';
-    pub const COMMAND_COMPLETE: u8 = b'C';
-    pub const COPY_DATA: u8 = b'd';
-    pub const COPY_DONE: u8 = b'c';
-    pub const COPY_IN_RESPONSE: u8 = b'G';
-    pub const COPY_OUT_RESPONSE: u8 = b'H';
-    pub const COPY_BOTH_RESPONSE: u8 = b'W';
-    pub const DATA_ROW: u8 = b'D';
-    pub const EMPTY_QUERY_RESPONSE: u8 = b'I';
-    pub const ERROR_RESPONSE: u8 = b'E';
-    pub const FUNCTION_CALL_RESPONSE: u8 = b'V';
-    pub const NEGOTIATE_PROTOCOL_VERSION: u8 = b'v';
-    pub const NO_DATA: u8 = b'n';
-    pub const NOTICE_RESPONSE: u8 = b'N';
-    pub const NOTIFICATION_RESPONSE: u8 = b'A';
-    pub const PARAMETER_DESCRIPTION: u8 = b't';
-    pub const PARAMETER_STATUS: u8 = b'S';
-    pub const PARSE_COMPLETE: u8 = b'1';
-    pub const PORTAL_SUSPENDED: u8 = b's';
-    pub const READY_FOR_QUERY: u8 = b'Z';
-    pub const ROW_DESCRIPTION: u8 = b'T';
+/// Makes the type bytes, [`Backend::MESSAGES`] and [`Backend::name`] of one list.
+macro_rules! messages {
+    ($($constant:ident = $byte:literal, $name:literal;)+) => {
+        /// Message type bytes, named as the messages.
+        pub mod tag {
+            $(
+                #[doc = concat!("The type byte of ", $name, ".")]
+                pub const $constant: u8 = $byte;
+            )+
+        }
+
+        const MESSAGES: &[(u8, &str)] = &[$((tag::$constant, $name)),+];
+
+        impl Backend<'_> {
+            /// The name of the message with this type byte, `None` for a byte that no message has.
+            pub const fn name(tag: u8) -> Option<&'static str> {
+                match tag {
+                    $(tag::$constant => Some($name),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+messages! {
+    AUTHENTICATION = b'R', "Authentication";
+    BACKEND_KEY_DATA = b'K', "BackendKeyData";
+    BIND_COMPLETE = b'2', "BindComplete";
+    CLOSE_COMPLETE = b'3', "CloseComplete";
+    COMMAND_COMPLETE = b'C', "CommandComplete";
+    COPY_DATA = b'd', "CopyData";
+    COPY_DONE = b'c', "CopyDone";
+    COPY_IN_RESPONSE = b'G', "CopyInResponse";
+    COPY_OUT_RESPONSE = b'H', "CopyOutResponse";
+    COPY_BOTH_RESPONSE = b'W', "CopyBothResponse";
+    DATA_ROW = b'D', "DataRow";
+    EMPTY_QUERY_RESPONSE = b'I', "EmptyQueryResponse";
+    ERROR_RESPONSE = b'E', "ErrorResponse";
+    FUNCTION_CALL_RESPONSE = b'V', "FunctionCallResponse";
+    NEGOTIATE_PROTOCOL_VERSION = b'v', "NegotiateProtocolVersion";
+    NO_DATA = b'n', "NoData";
+    NOTICE_RESPONSE = b'N', "NoticeResponse";
+    NOTIFICATION_RESPONSE = b'A', "NotificationResponse";
+    PARAMETER_DESCRIPTION = b't', "ParameterDescription";
+    PARAMETER_STATUS = b'S', "ParameterStatus";
+    PARSE_COMPLETE = b'1', "ParseComplete";
+    PORTAL_SUSPENDED = b's', "PortalSuspended";
+    READY_FOR_QUERY = b'Z', "ReadyForQuery";
+    ROW_DESCRIPTION = b'T', "RowDescription";
 }
 
 impl<'a> Backend<'a> {
     /// Every backend message: its type byte and its name. Tests walk this list, so that a new
     /// message without a sample is noticed.
-    pub const MESSAGES: &'static [(u8, &'static str)] = &[
-        (tag::AUTHENTICATION, "Authentication"),
-        (tag::BACKEND_KEY_DATA, "BackendKeyData"),
-        (tag::BIND_COMPLETE, "BindComplete"),
-        (tag::CLOSE_COMPLETE, "CloseComplete"),
-        (tag::COMMAND_COMPLETE, "CommandComplete"),
-        (tag::COPY_DATA, "CopyData"),
-        (tag::COPY_DONE, "CopyDone"),
-        (tag::COPY_IN_RESPONSE, "CopyInResponse"),
-        (tag::COPY_OUT_RESPONSE, "CopyOutResponse"),
-        (tag::COPY_BOTH_RESPONSE, "CopyBothResponse"),
-        (tag::DATA_ROW, "DataRow"),
-        (tag::EMPTY_QUERY_RESPONSE, "EmptyQueryResponse"),
-        (tag::ERROR_RESPONSE, "ErrorResponse"),
-        (tag::FUNCTION_CALL_RESPONSE, "FunctionCallResponse"),
-        (tag::NEGOTIATE_PROTOCOL_VERSION, "NegotiateProtocolVersion"),
-        (tag::NO_DATA, "NoData"),
-        (tag::NOTICE_RESPONSE, "NoticeResponse"),
-        (tag::NOTIFICATION_RESPONSE, "NotificationResponse"),
-        (tag::PARAMETER_DESCRIPTION, "ParameterDescription"),
-        (tag::PARAMETER_STATUS, "ParameterStatus"),
-        (tag::PARSE_COMPLETE, "ParseComplete"),
-        (tag::PORTAL_SUSPENDED, "PortalSuspended"),
-        (tag::READY_FOR_QUERY, "ReadyForQuery"),
-        (tag::ROW_DESCRIPTION, "RowDescription"),
-    ];
-
-    /// The name of the message with this type byte, `None` for a byte that no message has.
-    pub fn name(tag: u8) -> Option<&'static str> {
-        Self::MESSAGES.iter().find(|(byte, _)| *byte == tag).map(|(_, name)| *name)
-    }
+    pub const MESSAGES: &'static [(u8, &'static str)] = MESSAGES;
 
     /// Parses one message. Lists inside are checked as they are iterated.
     ///
@@ -306,7 +320,9 @@ fn list<'a, T>(
 fn backend_key_data<'a>(reader: &mut Reader<'a>) -> Result<Backend<'a>, Malformed> {
     let process_id = reader.i32()?;
     match reader.len() {
-        4..=256 => Ok(Backend::BackendKeyData { process_id, secret_key: reader.remaining() }),
+        4..=256 => {
+            Ok(Backend::BackendKeyData { process_id, secret_key: SecretKey(reader.remaining()) })
+        }
         _ => Err(reader.malformed("its key is not 4 to 256 bytes long")),
     }
 }

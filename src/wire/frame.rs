@@ -5,8 +5,8 @@ use super::reader::{Malformed, Reader};
 /// Bytes before the body: the tag and the length.
 pub const HEADER: usize = 5;
 
-/// The longest message that a length can declare and a PostgreSQL server builds: 1 GiB - 1, the
-/// limit of its allocator (`MaxAllocSize`).
+/// The longest body of a message that a PostgreSQL server builds or takes: 1 GiB - 1, the limit of
+/// its allocator (`MaxAllocSize`), which has to hold it in one piece.
 pub const MAX_MESSAGE_SIZE: usize = (1 << 30) - 1;
 
 /// One whole message, borrowed.
@@ -28,14 +28,15 @@ pub enum Front<'a> {
         /// Bytes of the message, header included; [`HEADER`] while the length has not come.
         needs: usize,
     },
-    /// The message declares a length over the limit.
+    /// The message declares a body over the limit.
     TooLong {
-        /// The declared length, header included.
+        /// The declared length of the body, which is what the limit is about.
         declared: u64,
     },
 }
 
-/// Looks at the front of `bytes` for a message of at most `limit` bytes, tag and length included.
+/// Looks at the front of `bytes` for a message whose body, without tag and length, has at most
+/// `limit` bytes.
 ///
 /// # Errors
 ///
@@ -57,13 +58,11 @@ pub fn next(bytes: &[u8], limit: usize) -> Result<Front<'_>, Malformed> {
     let Some(length) = declared.checked_sub(4).and_then(|body| usize::try_from(body).ok()) else {
         return Err(Reader::new("message header", &[]).malformed("its length is below 4"));
     };
-    if let Some(body) = rest.get(..length) {
-        if length + HEADER <= limit {
-            return Ok(Front::Whole(Frame { tag, body }, length + HEADER));
-        }
+    if length > limit {
+        return Ok(Front::TooLong { declared: length as u64 });
     }
-    if length + HEADER > limit {
-        return Ok(Front::TooLong { declared: length as u64 + HEADER as u64 });
-    }
-    Ok(Front::Incomplete { needs: length + HEADER })
+    Ok(match rest.get(..length) {
+        Some(body) => Front::Whole(Frame { tag, body }, length + HEADER),
+        None => Front::Incomplete { needs: length + HEADER },
+    })
 }

@@ -142,13 +142,32 @@ fn h18_lengths_are_checked_before_anything_is_read() {
         );
     }
     let message = testkit::frames::raw(b'D', i32::MAX, b"");
-    let too_long = Front::TooLong { declared: (1 << 31) };
+    let too_long = Front::TooLong { declared: (1 << 31) - 5 };
     assert_eq!(frame::next(&message, MAX_MESSAGE_SIZE), Ok(too_long));
+}
+
+#[test]
+fn h17_the_limit_is_one_of_the_body() {
     assert_eq!(
-        frame::next(b"Z\0\0\0\x05I", 6),
+        frame::next(b"Z\0\0\0\x05I", 1),
         Ok(Front::Whole(Frame { tag: b'Z', body: b"I" }, 6))
     );
-    assert_eq!(frame::next(b"Z\0\0\0\x05I", 5), Ok(Front::TooLong { declared: 6 }));
+    assert_eq!(frame::next(b"Z\0\0\0\x05I", 0), Ok(Front::TooLong { declared: 1 }));
+    assert_eq!(frame::next(b"Z\0\0\0\x05", 0), Ok(Front::TooLong { declared: 1 }));
+    assert_eq!(frame::next(b"1\0\0\0\x04", 0), Ok(Front::Whole(Frame { tag: b'1', body: b"" }, 5)));
+}
+
+#[test]
+fn h17_the_longest_message_of_a_server_passes_at_the_default() {
+    let declaring = |body: usize| testkit::frames::raw(b'D', i32::try_from(body + 4).unwrap(), b"");
+    assert_eq!(
+        frame::next(&declaring(MAX_MESSAGE_SIZE), MAX_MESSAGE_SIZE),
+        Ok(Front::Incomplete { needs: MAX_MESSAGE_SIZE + HEADER })
+    );
+    assert_eq!(
+        frame::next(&declaring(MAX_MESSAGE_SIZE + 1), MAX_MESSAGE_SIZE),
+        Ok(Front::TooLong { declared: 1 << 30 })
+    );
 }
 
 #[test]
@@ -185,10 +204,10 @@ fn s8_2_backend_messages_mean_what_they_say() {
         let Backend::ParameterDescription(types) = m else { return false };
         types.map(Result::unwrap).eq([23, 4_000_000_000])
     });
-    parse(
-        &frames::backend_key_data(-7, &[1; 32]),
-        &|m| matches!(m, Backend::BackendKeyData { process_id: -7, secret_key } if secret_key == [1; 32]),
-    );
+    parse(&frames::backend_key_data(-7, &[1; 32]), &|m| {
+        let Backend::BackendKeyData { process_id: -7, secret_key } = m else { return false };
+        secret_key.as_bytes() == [1; 32]
+    });
     parse(&frames::negotiate_protocol_version(196_608, &["_pq_.x"]), &|m| {
         let Backend::NegotiateProtocolVersion { newest: 196_608, options } = m else {
             return false;
@@ -210,6 +229,17 @@ fn s8_2_backend_messages_mean_what_they_say() {
         let md5 = Authentication::Md5Password { salt: [1, 2, 3, 4] };
         format!("{m:?}") == format!("{:?}", Backend::Authentication(md5))
     });
+}
+
+#[test]
+fn h37_the_secret_key_is_not_shown() {
+    let message = testkit::frames::backend_key_data(7, &[0xab; 4]);
+    let Ok(Front::Whole(frame, _)) = frame::next(&message, MAX_MESSAGE_SIZE) else {
+        panic!("not whole: {message:?}")
+    };
+    let shown = format!("{:?}", Backend::parse(frame).unwrap());
+    assert!(shown.contains("process_id: 7"), "{shown}");
+    assert!(!shown.contains("171") && !shown.contains("ab, ab"), "{shown}");
 }
 
 /// What `write` appends.

@@ -51,3 +51,14 @@ pub(crate) fn in_own_session(command: &mut Command) {
     // async-signal-safe, and builds an io::Error from errno, which allocates nothing.
     unsafe { command.pre_exec(become_leader) };
 }
+
+/// Whether there is a process with this id, whoever's it is.
+#[allow(unsafe_code)]
+pub(crate) fn process_exists(pid: u32) -> bool {
+    let Ok(pid) = libc::pid_t::try_from(pid) else {
+        return false;
+    };
+    // SAFETY: signal 0 is not delivered; the call touches no memory.
+    let sent = unsafe { libc::kill(pid, 0) };
+    sent == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}

@@ -17,7 +17,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::os::in_own_session;
+use crate::os::{in_own_session, process_exists};
 use crate::server::user::ServerUser;
 
 /// The supervisor's program. The shell finds it in its environment, so that a listing of processes
@@ -174,7 +174,11 @@ impl Drop for Supervisor {
 
 /// The process id of the server that runs in a cluster's folder.
 pub(crate) fn server_pid(folder: &Path) -> Option<u32> {
-    fs::read_to_string(folder.join("pid")).ok()?.trim().parse().ok()
+    read_pid(&folder.join("pid"))
+}
+
+fn read_pid(file: &Path) -> Option<u32> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
 /// Whether a shared server can be held.
@@ -193,7 +197,11 @@ pub(crate) fn hold(folder: &Path) -> Hold {
     match OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&pipe) {
         // First write, then look for `ready`: the supervisor does it the other way round.
         Ok(file) if (&file).write_all(b"+").is_ok() && folder.join("ready").exists() => {
-            Hold::Held(file)
+            // A reader alone proves nothing: a `cat` of the supervisor's may outlive it.
+            match read_pid(&folder.join("supervisor")) {
+                Some(supervisor) if process_exists(supervisor) => Hold::Held(file),
+                _ => Hold::Orphaned,
+            }
         }
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Hold::Orphaned,
         _ => Hold::Gone,

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use chopin_pg::engine::{Deadline, Delivery, Encryption, Engine, Request};
+use chopin_pg::engine::{
+    Deadline, Delivery, Encryption, Engine, Interest, Request, TransportAction,
+};
 use chopin_pg::{PgConfig, PgError};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use testkit::frames::{self, Column};
@@ -49,7 +51,11 @@ fn engines_in_exchange() -> Vec<(&'static str, Engine)> {
     let mut list = vec![("idle", engine())];
     let mut add = |name, request: Request<'_>, bytes: &[Vec<u8>]| {
         let mut engine = engine();
-        let _ = engine.submit(request, Delivery::Events, None).unwrap();
+        let delivery = match request {
+            Request::Prepare { .. } => Delivery::Collect,
+            _ => Delivery::Events,
+        };
+        let _ = engine.submit(request, delivery, None).unwrap();
         let count = engine.send_pending().len();
         engine.sent(count);
         bytes.iter().for_each(|bytes| feed(&mut engine, bytes));
@@ -312,4 +318,171 @@ fn reading_is_wanted_until_events_wait_and_always_inside_a_message() {
     assert!(!engine.interest().read, "an event that nobody has taken fills the buffer");
     assert!(events(&mut engine).unwrap()[0].starts_with(&format!("Row {{ ticket: {ticket:?}")));
     assert!(engine.interest().read);
+}
+
+/// Everything that is pending goes out.
+fn send_all(engine: &mut Engine) -> Vec<u8> {
+    let bytes = engine.send_pending().to_vec();
+    engine.sent(bytes.len());
+    bytes
+}
+
+#[test]
+fn h37_an_engine_shows_no_bytes() {
+    let config = PgConfig::new("localhost", 5432, "frederic", "hunter2", "music");
+    let mut engine = Engine::start(&config, Encryption::None, None).unwrap();
+    feed(&mut engine, &frames::authentication_cleartext_password());
+    assert!(events(&mut engine).unwrap().is_empty());
+    assert!(engine.send_pending().ends_with(b"hunter2\0"));
+    feed(&mut engine, &frames::backend_key_data(1, b"hunter3!"));
+    let shown = format!("{engine:?}");
+    for secret in ["hunter2", "hunter3", &format!("{:?}", b"hunter2")[1..10]] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+}
+
+#[test]
+fn tls_is_asked_for_first_and_plaintext_behind_the_answer_is_refused() {
+    let config = PgConfig::new("localhost", 5432, "frederic", "hunter2", "music");
+    let start = |encryption| {
+        let mut engine = Engine::start(&config, encryption, None).unwrap();
+        assert_eq!(send_all(&mut engine), b"\0\0\0\x08\x04\xd2\x16\x2f");
+        engine
+    };
+    // Agreed: the transport's turn, then the StartupMessage.
+    let mut engine = start(Encryption::Required);
+    feed(&mut engine, b"S");
+    assert!(events(&mut engine).unwrap().is_empty());
+    assert_eq!(engine.transport_action(), Some(TransportAction::StartTls));
+    assert_eq!(engine.interest(), Interest::default(), "the socket is the transport's now");
+    engine.tls_started(None);
+    assert_eq!(engine.transport_action(), None);
+    assert!(send_all(&mut engine).windows(8).any(|bytes| bytes == b"frederic"));
+    feed(&mut engine, &frames::authentication_ok());
+    feed(&mut engine, &frames::ready_for_query(b'I'));
+    assert_eq!(events(&mut engine).unwrap(), ["Ready"]);
+
+    // Plaintext behind the S, at once or during the handshake.
+    for late in [false, true] {
+        let mut engine = start(Encryption::Required);
+        feed(&mut engine, b"S");
+        if late {
+            assert!(events(&mut engine).unwrap().is_empty());
+        }
+        feed(&mut engine, &frames::authentication_cleartext_password());
+        engine.tls_started(None);
+        assert!(matches!(events(&mut engine), Err(PgError::Protocol(_))));
+        assert!(engine.send_pending().is_empty(), "no password leaves");
+    }
+
+    // Not to be had.
+    let mut engine = start(Encryption::Preferred);
+    feed(&mut engine, b"N");
+    assert!(events(&mut engine).unwrap().is_empty());
+    assert!(send_all(&mut engine).windows(8).any(|bytes| bytes == b"frederic"));
+    let mut engine = start(Encryption::Required);
+    feed(&mut engine, b"N");
+    assert!(events(&mut engine).unwrap_err().to_string().contains("does not support TLS"));
+    let mut engine = start(Encryption::Preferred);
+    feed(&mut engine, &frames::error_response(&[(b'S', "FATAL"), (b'C', "57P03"), (b'M', "lies")]));
+    assert!(!events(&mut engine).unwrap_err().to_string().contains("lies"));
+}
+
+#[test]
+fn a_drain_ends_whatever_waits_behind_it() {
+    let now = Instant::now();
+    let soon = Deadline::after(now, "io_timeout", Duration::from_secs(1)).unwrap();
+    let mut engine = engine();
+    let _ = engine.submit(Request::Sync, Delivery::Collect, Some(soon)).unwrap();
+    send_all(&mut engine);
+    engine.handle_timeout(soon.at);
+    // A dropped handle queues its ROLLBACK: nobody wants the answer, and it is not sent yet.
+    let rollback = Request::Simple { sql: "rollback" };
+    let _ = engine.submit(rollback, Delivery::Discard, None).unwrap();
+    assert!(engine.send_pending().is_empty());
+    feed(&mut engine, &frames::ready_for_query(b'I'));
+    events(&mut engine).unwrap();
+    assert!(!engine.send_pending().is_empty(), "the late answer came; sending goes on");
+    assert_eq!(engine.deadline(), None);
+}
+
+#[test]
+fn ready_for_query_alone_answers_no_query() {
+    let mut engine = engine();
+    let _ = engine.submit(Request::Simple { sql: "select 1" }, Delivery::Collect, None).unwrap();
+    send_all(&mut engine);
+    feed(&mut engine, &frames::ready_for_query(b'I'));
+    assert!(matches!(events(&mut engine), Err(PgError::Protocol(_))));
+}
+
+#[test]
+fn a_fatal_error_is_blamed_on_the_request_that_met_it() {
+    let mut engine = engine();
+    let tickets = ["first", "second", "third"].map(|sql| {
+        let ticket = engine.submit(Request::Simple { sql }, Delivery::Collect, None).unwrap();
+        if sql != "third" {
+            send_all(&mut engine);
+        }
+        ticket
+    });
+    let fatal = [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', "57P01"), (b'M', "going down")];
+    feed(&mut engine, &frames::error_response(&fatal));
+    assert!(events(&mut engine).is_err());
+    let errors = tickets.map(|ticket| engine.take(ticket).unwrap_err());
+    let query = |error: &PgError| error.as_server().unwrap().query.as_deref().map(str::to_owned);
+    assert_eq!(query(&errors[0]).as_deref(), Some("first"));
+    assert_eq!(query(&errors[1]), None, "sent, and not to blame");
+    assert!(matches!(errors[2], PgError::NotSent(_)));
+    assert_eq!(query(&errors[2]), None);
+    // An error of its own is not covered by the end of the session.
+    let mut engine = crate::messages::engine();
+    let ticket = engine.submit(Request::Simple { sql: "x" }, Delivery::Collect, None).unwrap();
+    send_all(&mut engine);
+    let own = [(b'S', "ERROR"), (b'V', "ERROR"), (b'C', "22012"), (b'M', "division by zero")];
+    feed(&mut engine, &frames::error_response(&own));
+    feed(&mut engine, &frames::error_response(&fatal));
+    assert!(events(&mut engine).is_err());
+    assert!(engine.take(ticket).unwrap_err().to_string().contains("22012"));
+}
+
+#[test]
+fn after_terminate_nothing_is_taken_and_every_ticket_is_told() {
+    let mut engine = engine();
+    let sent = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
+    send_all(&mut engine);
+    let unsent = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
+    engine.terminate();
+    assert_eq!(engine.send_pending(), b"X\0\0\0\x04");
+    assert!(matches!(engine.take(unsent), Err(PgError::NotSent(_))));
+    let refused = engine.submit(Request::Sync, Delivery::Collect, None);
+    assert!(matches!(refused, Err(PgError::NotSent(_))));
+    engine.discard(unsent);
+    engine.hung_up(None);
+    assert!(events(&mut engine).is_err());
+    assert!(matches!(engine.take(sent), Err(PgError::ConnectionClosed(_))));
+}
+
+#[test]
+fn a_statement_that_is_parsed_but_not_described_is_closed() {
+    let mut engine = engine();
+    let prepare = Request::Prepare { sql: "select 1", types: &[] };
+    let ticket = engine.submit(prepare, Delivery::Collect, None).unwrap();
+    let sent = send_all(&mut engine);
+    let name = sent[5..].split(|byte| *byte == 0).next().unwrap().to_vec();
+    feed(&mut engine, &frames::parse_complete());
+    let error = [(b'S', "ERROR"), (b'V', "ERROR"), (b'C', "57014"), (b'M', "canceled")];
+    feed(&mut engine, &frames::error_response(&error));
+    feed(&mut engine, &frames::ready_for_query(b'I'));
+    events(&mut engine).unwrap();
+    assert!(engine.take(ticket).is_err());
+    let _ = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
+    let close =
+        [b"C\0\0\0".as_slice(), &[u8::try_from(name.len() + 6).unwrap()], b"S", &name, b"\0"];
+    assert!(send_all(&mut engine).starts_with(&close.concat()));
+    // The same when the group that closes fails before it gets there.
+    feed(&mut engine, &frames::error_response(&error));
+    feed(&mut engine, &frames::ready_for_query(b'I'));
+    events(&mut engine).unwrap();
+    let _ = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
+    assert!(send_all(&mut engine).starts_with(&close.concat()));
 }

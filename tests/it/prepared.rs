@@ -1,5 +1,6 @@
 //! Prepared statements.
 
+use chopin_pg::types::{Numeric, Timestamptz};
 use chopin_pg::{Oid, PgConnection, PgError};
 
 use crate::support::*;
@@ -28,17 +29,67 @@ fn a_statement_runs_again_and_again() {
 }
 
 #[test]
-fn a_parameter_of_another_type_is_sent_as_text_never_as_bytes_of_another_width() {
+fn integers_and_strings_fit_a_statement_s_types() {
     let mut db = connect();
-    let types = db.prepare_typed("select $1, $2, $3::text", &[Oid::INT8, Oid::FLOAT8]).unwrap();
-    assert_eq!(types.params(), [Oid::INT8, Oid::FLOAT8, Oid::TEXT]);
-    let rows = db.query_prepared(&types, (5i16, 7i64, 2.5)).unwrap();
-    assert_eq!(rows[0].to::<(i64, f64, &str)>().unwrap(), (5, 7.0, "2.5"));
+    let types = db.prepare_typed("select $1, $2, $3", &[Oid::INT8, Oid::FLOAT8, Oid::NUMERIC]);
+    let types = types.unwrap();
+    assert_eq!(types.params(), [Oid::INT8, Oid::FLOAT8, Oid::NUMERIC]);
+    let rows = db.query_prepared(&types, (5i16, i64::MAX, 7)).unwrap();
+    let (a, b, c): (i64, f64, Numeric) = rows[0].to().unwrap();
+    assert_eq!((a, b, c.as_str()), (5, 9_223_372_036_854_775_807.0, "7"));
     let rows = db.query_prepared(&types, ("6", "1e3", None::<&str>)).unwrap();
-    assert_eq!(rows[0].to::<(i64, f64, Option<&str>)>().unwrap(), (6, 1000.0, None));
-    let error = db.query_prepared(&types, (2.5, 1.0, "")).unwrap_err();
-    assert_eq!(error.sql_state().unwrap().as_str(), "22P02", "2.5 is no bigint");
+    assert_eq!(rows[0].to::<(i64, f64, Option<Numeric>)>().unwrap(), (6, 1000.0, None));
+    let error = db.query_prepared(&types, (1, "x", 1)).unwrap_err();
+    assert_eq!(error.sql_state().unwrap().as_str(), "22P02");
     assert_usable(&mut db);
+}
+
+#[test]
+fn a_prepared_statement_stores_what_a_query_stores() {
+    let mut db = connect();
+    db.execute_batch(
+        "set timezone to 'Europe/Berlin'; \
+         create temp table t (f float8, ts timestamp, t text, n numeric, i int4)",
+    )
+    .unwrap();
+    let sql = "insert into t values ($1, $2, $3, $4, $5) returning t.*::text";
+    let params = (0.1f32, Timestamptz(0), true, 0.1 + 0.2, 7i64);
+    let asked = db.query_with(sql, params).unwrap()[0].get::<String>(0).unwrap();
+    let insert = db.prepare(sql).unwrap();
+    for _ in 0..2 {
+        let rows = db.query_prepared(&insert, params).unwrap();
+        assert_eq!(rows[0].get::<String>(0).unwrap(), asked);
+    }
+    assert_eq!(asked, "(0.10000000149011612,\"2000-01-01 01:00:00\",true,0.3,7)");
+    // What the server does not coerce, it refuses, as in any query.
+    let error = db.query_prepared(&insert, (1.5, "now", "", 1, false)).unwrap_err();
+    assert_eq!(error.sql_state().unwrap().as_str(), "42804");
+    assert!(error.hint().unwrap().contains("$5: bool -> bool"), "{error}");
+    assert_usable(&mut db);
+}
+
+#[test]
+fn a_statement_that_went_stale_is_prepared_again() {
+    let mut db = connect();
+    db.execute_batch("create temp table t (a int4); insert into t values (1)").unwrap();
+    let all = db.prepare("select * from t").unwrap();
+    assert_eq!(db.query_prepared(&all, ()).unwrap()[0].len(), 1);
+    db.execute_batch("alter table t add b int4 default 2").unwrap();
+    let error = db.query_prepared(&all, ()).unwrap_err();
+    assert_eq!(error.sql_state().unwrap().as_str(), "0A000", "the plan is stale");
+    let rows = db.query_prepared(&all, ()).unwrap();
+    assert_eq!(rows[0].to::<(i32, i32)>().unwrap(), (1, 2));
+}
+
+#[test]
+fn dropped_statements_are_closed_by_whatever_runs_next() {
+    let (mut one, mut two) = (connect(), connect());
+    for i in 0..50 {
+        let statement = one.prepare(&format!("select {i}")).unwrap();
+        two.query_prepared(&statement, ()).unwrap();
+    }
+    two.query("select 1", &[]).unwrap();
+    assert!(server_statements(&mut two).is_empty());
 }
 
 #[test]

@@ -197,8 +197,7 @@ fn commit_of_a_failed_transaction_is_an_error() {
     let mut db = connect();
     db.begin().unwrap();
     db.query("select 1 / 0", &[]).unwrap_err();
-    let error = db.commit().unwrap_err();
-    assert!(error.to_string().contains("rolled back"), "{error}");
+    assert!(matches!(db.commit(), Err(PgError::RolledBack)));
     assert_usable(&mut db);
 }
 
@@ -224,6 +223,19 @@ fn reset_brings_the_session_back() {
     assert_eq!(db.transaction_status(), TransactionStatus::Idle);
     assert_eq!(db.server_param("TimeZone"), Some(zone.as_str()));
     assert!(db.query("select * from t", &[]).is_err());
+    assert_usable(&mut db);
+}
+
+#[test]
+fn reset_after_a_timeout_sees_the_transaction_that_was_begun_meanwhile() {
+    let mut db = connect();
+    db.set_io_timeout(Duration::from_millis(50));
+    let error = db.execute_batch("begin; select pg_sleep(0.3)").unwrap_err();
+    assert!(matches!(error, PgError::Timeout(_)), "{error}");
+    assert_eq!(db.transaction_status(), TransactionStatus::Idle, "as far as is known");
+    db.set_io_timeout(Duration::from_secs(20));
+    db.reset().unwrap();
+    assert_eq!(db.transaction_status(), TransactionStatus::Idle);
     assert_usable(&mut db);
 }
 
@@ -276,4 +288,14 @@ fn protocol_3_2_is_negotiated_down_by_older_servers() {
     let config = fake_config(&modern).max_protocol_version(ProtocolVersion::V3_2);
     assert_eq!(PgConnection::connect(&config).unwrap().process_id(), 7);
     modern.join();
+
+    // A version that was not asked for is refused.
+    let eager = FakeServer::start(|conn| {
+        conn.startup()?;
+        conn.send(&frames::negotiate_protocol_version((3 << 16) | 9, &[]))?;
+        conn.drain()
+    });
+    let error = PgConnection::connect(&fake_config(&eager)).unwrap_err();
+    assert!(error.to_string().contains("NegotiateProtocolVersion"), "{error}");
+    eager.join();
 }

@@ -99,6 +99,41 @@ fn without_the_late_answer_the_connection_is_given_up() {
 }
 
 #[test]
+fn an_answer_that_is_here_is_not_late() {
+    let (stopped, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    let server = FakeServer::start(move |conn| {
+        conn.login()?;
+        conn.expect_query("select 1")?;
+        conn.send_frames(&[frames::command_complete("DONE"), frames::ready_for_query(b'I')])?;
+        let _ = wait.lock().unwrap().recv();
+        conn.drain()
+    });
+    let mut db = PgConnection::connect(&fake_config(&server)).unwrap();
+    db.set_io_timeout(Duration::ZERO);
+    // With no time at all the request leaves and its answer is not awaited ...
+    assert!(matches!(db.execute_batch("select 1"), Err(PgError::Timeout(_))));
+    // ... but when it has arrived, it is taken before anything is called late.
+    let answered = db.poll_read(LONG).unwrap();
+    assert_eq!(answered, 16);
+    assert!(!db.is_broken());
+    stopped.send(()).unwrap();
+    drop(db);
+    server.join();
+}
+
+#[test]
+fn a_copy_that_shows_up_late_is_refused_before_what_waits_behind_it() {
+    let mut db = connect();
+    db.execute_batch("create temp table t (x int4)").unwrap();
+    db.set_io_timeout(SHORT);
+    let error = db.execute_batch("select pg_sleep(0.3); copy t from stdin").unwrap_err();
+    assert!(matches!(error, PgError::Timeout(_)), "{error}");
+    db.set_io_timeout(LONG);
+    assert_usable(&mut db);
+}
+
+#[test]
 fn h20_an_answer_in_drips_does_not_extend_the_deadline() {
     let server = FakeServer::start(|conn| {
         conn.login()?;

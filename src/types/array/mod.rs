@@ -57,17 +57,24 @@ pub(super) fn encode_list<T: ToSql>(
         out.put_i32(count);
         out.put_i32(1);
     }
+    let refused = |index: usize, why: &str| {
+        unsendable::<[T]>(Some(&types.describe(array)), format!("element {index} is {why}"))
+    };
     for (index, item) in items.iter().enumerate() {
         out.element(|out| match item.encode(types, out)? {
             Encoded::Null => Ok(false),
-            Encoded::Binary => Ok(true),
             Encoded::Text if is_text(element) => Ok(true),
-            Encoded::Text => Err(unsendable::<[T]>(
-                Some(&types.describe(array)),
-                format!(
-                    "element {index} is written as text, which an array of this type cannot hold"
-                ),
-            )),
+            Encoded::Text => {
+                Err(refused(index, "written as text, which an array of this type cannot hold"))
+            }
+            // The array names one type for all its elements: the server reads each as that type.
+            Encoded::Binary => match item.declare(types) {
+                declared if declared == element => Ok(true),
+                declared => {
+                    let (declared, element) = (types.describe(declared), types.describe(element));
+                    Err(refused(index, &format!("declared as {declared}, not as {element}")))
+                }
+            },
         })?;
     }
     Ok(Encoded::Binary)

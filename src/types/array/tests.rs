@@ -112,7 +112,7 @@ fn s2_27_what_is_no_array_is_a_mismatch() {
         let error = Vec::<i32>::from_sql(Cell::new(Oid::INT4, format, &[0; 4])).unwrap_err();
         assert!(error.to_string().contains("int4"), "{error}");
         let error = Vec::<i32>::from_sql(Cell::new(Oid::new(77_777), format, b"{1}")).unwrap_err();
-        assert!(error.to_string().contains("load_types"), "{error}");
+        assert!(error.to_string().contains("::text"), "{error}");
     }
 }
 
@@ -188,6 +188,16 @@ fn s2_32_elements_without_escapes_are_borrowed() {
     assert_eq!(list, ["a", "b c"]);
     let error = text::<Vec<&str>>(Oid::TEXT_ARRAY, r#"{"\""}"#).unwrap_err().to_string();
     assert!(error.contains("owned"), "{error}");
+    /// Owns its text, and does not say so.
+    #[derive(Debug)]
+    struct Label(#[allow(dead_code)] String);
+    impl<'a> FromSql<'a> for Label {
+        fn from_sql(cell: Cell<'a>) -> PgResult<Self> {
+            String::from_sql(cell).map(Self)
+        }
+    }
+    let error = text::<Vec<Label>>(Oid::TEXT_ARRAY, r#"{"\""}"#).unwrap_err().to_string();
+    assert!(error.contains("from_sql_owned"), "{error}");
     let bytes: Vec<Option<Vec<u8>>> = text(Oid::BYTEA_ARRAY, r#"{"\\x00ff",NULL}"#).unwrap();
     assert_eq!(bytes, [Some(vec![0, 255]), None]);
     let chars: Vec<i8> = text(Oid::CHAR_ARRAY, r#"{"",a,"\\377"}"#).unwrap();
@@ -260,6 +270,39 @@ fn s2_38_elements_of_a_type_without_an_array_type_are_refused() {
         }
     }
     assert!(refused(&[Liar]).contains("element 0"));
+}
+
+#[test]
+fn s2_38_an_element_of_another_type_than_the_list_is_refused() {
+    /// Is one type or another, as its value has it.
+    enum Number {
+        Whole(i64),
+        Broken(f64),
+    }
+    impl ToSql for Number {
+        fn declare(&self, types: &TypeMap) -> Oid {
+            match self {
+                Self::Whole(number) => number.declare(types),
+                Self::Broken(number) => number.declare(types),
+            }
+        }
+        fn encode(&self, types: &TypeMap, out: &mut Out<'_>) -> PgResult<Encoded> {
+            match self {
+                Self::Whole(number) => number.encode(types, out),
+                Self::Broken(number) => number.encode(types, out),
+            }
+        }
+    }
+    impl StaticType for Number {
+        fn static_type(types: &TypeMap) -> Oid {
+            i64::static_type(types)
+        }
+    }
+    assert_eq!(sent(&[Number::Whole(1)]), sent(&[1_i64]));
+    assert_eq!(sent(&[None, Some(Number::Whole(1))]), sent(&[None, Some(1_i64)]));
+    let error = refused(&[Number::Whole(1), Number::Broken(1.5)]);
+    assert!(error.contains("element 1") && error.contains("float8"), "{error}");
+    assert!(error.contains("int8[]"), "{error}");
 }
 
 proptest! {

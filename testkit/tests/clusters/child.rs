@@ -119,7 +119,11 @@ impl Elsewhere {
         // The server's user has to get to the temporary files.
         std::fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
         let elsewhere = Elsewhere { home };
-        std::fs::copy(std::env::current_exe().unwrap(), elsewhere.path("program")).unwrap();
+        // By another process: a file that this one has open for writing, and so for a moment
+        // every process that another test starts meanwhile, cannot be run.
+        let mut copy = Command::new("cp");
+        copy.arg(std::env::current_exe().unwrap()).arg(elsewhere.path("program"));
+        assert!(copy.status().unwrap().success());
         std::fs::create_dir(elsewhere.path("target")).unwrap();
         elsewhere
     }

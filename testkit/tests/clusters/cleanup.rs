@@ -92,11 +92,13 @@ fn a_test_killed_while_its_cluster_is_being_made_leaves_nothing_behind() {
     if role().is_some() {
         return run_a_cluster_until_the_end();
     }
-    // Only this child's files are in its temporary folder.
+    // The clusters in this temporary folder are this child's.
     let home = tempfile::tempdir_in("/tmp").unwrap();
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let content = || -> Vec<PathBuf> {
-        fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    let clusters = || -> Vec<PathBuf> {
+        let content = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap());
+        let clusters = content.filter(|e| e.file_name().to_string_lossy().starts_with("cpg-"));
+        clusters.map(|entry| entry.path()).collect()
     };
     // Prepares what clusters are copied from, so that the child begins to copy at once.
     drop(Cluster::builder().start().unwrap());
@@ -104,11 +106,11 @@ fn a_test_killed_while_its_cluster_is_being_made_leaves_nothing_behind() {
     command.env("TMPDIR", home.path());
     let child = Player::start(command);
     wait_until("the data folder appears", || {
-        content().iter().any(|folder| folder.join("data").exists())
+        clusters().iter().any(|folder| folder.join("data").exists())
     });
     assert!(kill("KILL", child.id()));
     child.ended();
-    wait_until("the folder has gone", || content().is_empty());
+    wait_until("the folder has gone", || clusters().is_empty());
     wait_until("the supervisor has gone", || processes_with(home.path()).is_empty());
 }
 

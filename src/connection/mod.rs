@@ -92,8 +92,8 @@ impl PgConnection {
 
     /// The transaction status as the server last reported it.
     ///
-    /// After a [`PgError::Timeout`] it is that of before the request: what the server did with it is
-    /// known when its late answer has been drained, with the next call.
+    /// After a [`PgError::Timeout`] it is that of before the request: what the server did with it
+    /// is known when its late answer has been drained, with the next call.
     pub fn transaction_status(&self) -> TransactionStatus {
         self.engine.session().transaction_status()
     }
@@ -117,8 +117,8 @@ impl PgConnection {
         self.last_tag.rows().unwrap_or(0)
     }
 
-    /// The tag of the last command, such as `INSERT 0 5`; empty before the first one, after an empty
-    /// query, and after a command that failed.
+    /// The tag of the last command, such as `INSERT 0 5`; empty before the first one, after an
+    /// empty query, and after a command that failed.
     pub fn last_command_tag(&self) -> &str {
         self.last_tag.as_str()
     }
@@ -156,7 +156,7 @@ impl PgConnection {
 
     /// The notices that came since the last call, oldest first.
     ///
-    /// At most 4,096 messages are kept; the oldest give way, and
+    /// At most 4,096 messages or 4 MiB are kept; the oldest give way, and
     /// [`dropped_messages`](Self::dropped_messages) counts them.
     pub fn drain_notices(&mut self) -> impl Iterator<Item = Notice> + '_ {
         self.notices.drain()

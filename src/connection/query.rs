@@ -130,9 +130,8 @@ impl PgConnection {
     /// Prepares a statement; the server infers the types of its parameters.
     ///
     /// The [`Statement`] has no lifetime and is not tied to this connection. A parameter whose Rust
-    /// type is not the one that the server inferred is sent as text, which the server reads as that
-    /// type: an `i32` for a `numeric` parameter works, and bytes are never taken for those of
-    /// another type.
+    /// type is not the one that the server inferred is coerced by the server as in any query: an
+    /// `i32` for a `numeric` parameter works, and bytes are never taken for those of another type.
     ///
     /// ```no_run
     /// # let mut connection = chopin_pg::PgConnection::connect(&chopin_pg::PgConfig::from_url("")?)?;

@@ -8,9 +8,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::event::{CommandTag, Event, Notification, Ticket};
+use super::event::{CommandTag, Delivery, Event, Notification, Ticket};
 use super::flight::{InFlight, Kind, Phase};
-use super::request::Delivery;
 use super::statement::Statement;
 use super::{Engine, Session, Step};
 use crate::error::{PgError, PgResult, ServerError, SqlState, short_type_name};
@@ -182,7 +181,7 @@ impl Engine {
     /// The server wants COPY data that nobody has: it is told so, if nothing is on its way to it
     /// that it would take for data.
     fn refuse_copy_in(&mut self) -> PgResult<()> {
-        let why = "COPY from STDIN goes through copy_in, not through a query";
+        let why = "COPY from STDIN goes through copy_in, not through a query; the COPY was refused";
         let sent = self.send.sent_up_to();
         if self.in_flight.iter().skip(1).any(|request| request.is_sent(sent)) {
             return Err(PgError::Protocol(format!(

@@ -3,10 +3,9 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::event::{CommandResult, CommandTag, Outcome, Ticket};
-use super::request::Delivery;
+use super::deadline::Deadline;
+use super::event::{CommandResult, CommandTag, Delivery, Outcome, Ticket};
 use super::statement::{Name, Statement};
-use super::time::Deadline;
 use crate::error::PgError;
 use crate::row::{Column, RowSet};
 

@@ -11,6 +11,7 @@
 //! | `keyword.rs` | what kind of statement a text begins with |
 //! | `flight.rs` | one request in flight: what it waits for next |
 //! | `answer.rs` | what a message means for the request at the front of the queue |
+//! | `deadline.rs` | a moment, and the setting that it comes from |
 //! | `time.rs` | deadlines, and what is not wanted any more |
 //! | `statement.rs` | prepared statements and their names |
 //! | `session.rs` | what the server says about the session |
@@ -21,6 +22,7 @@
 
 mod answer;
 mod buffer;
+mod deadline;
 mod event;
 mod flight;
 mod keyword;
@@ -32,12 +34,12 @@ mod time;
 
 use std::collections::VecDeque;
 
-pub use self::event::{CommandResult, CommandTag, Event, Notification, Outcome, Ticket};
-pub use self::request::{Delivery, Request};
+pub use self::deadline::Deadline;
+pub use self::event::{CommandResult, CommandTag, Delivery, Event, Notification, Outcome, Ticket};
+pub use self::request::Request;
 pub use self::session::Session;
 pub use self::startup::{Encryption, TransportAction};
 pub use self::statement::Statement;
-pub use self::time::Deadline;
 pub use crate::wire::backend::TransactionStatus;
 
 use self::buffer::{RecvBuffer, SendBuffer};

@@ -6,11 +6,11 @@
 use std::rc::Rc;
 
 use super::Engine;
-use super::event::{Outcome, Ticket};
+use super::deadline::Deadline;
+use super::event::{Delivery, Outcome, Ticket};
 use super::flight::{InFlight, Kind, Phase};
 use super::keyword::copy_direction;
 use super::statement::{Name, Statement};
-use super::time::Deadline;
 use crate::error::{PgError, PgResult};
 use crate::types::{Encoded, Format, Oid, Out, Params, ToSql, TypeMap, encode_as};
 use crate::wire::frontend::{self, Bound, Target, Unwritable};
@@ -55,18 +55,6 @@ pub enum Request<'a> {
     },
     /// A Sync and nothing else: the shortest question that a server answers.
     Sync,
-}
-
-/// How the answer to a request reaches the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// Through [`Engine::next_event`]: rows one by one, borrowed, nothing copied.
-    Events,
-    /// Rows are collected; only the terminal event surfaces, then [`Engine::take`] gives the
-    /// [`Outcome`].
-    Collect,
-    /// Not at all: the answer is drained.
-    Discard,
 }
 
 impl Engine {

@@ -16,6 +16,7 @@ mod queries;
 mod session;
 mod support;
 mod timeouts;
+mod transcripts;
 mod types_net;
 mod types_numeric;
 mod types_scalar;

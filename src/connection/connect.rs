@@ -74,6 +74,7 @@ fn during_login(error: PgError, config: &PgConfig) -> PgError {
         |error: &dyn std::fmt::Display| format!("{error}, during login at {}", config.target());
     match error {
         PgError::ConnectionClosed(why) => PgError::ConnectionClosed(text(&why)),
+        PgError::Protocol(what) => PgError::Protocol(text(&what)),
         PgError::Io(error) => PgError::Io(io::Error::new(error.kind(), text(&error))),
         other => other,
     }

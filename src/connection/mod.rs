@@ -60,9 +60,11 @@ use crate::net::Socket;
 ///
 /// An error of the server leaves the connection usable. After a timeout it stays usable too, as
 /// long as the late answer comes within [`drain_timeout`](crate::PgConfig::drain_timeout): it is
-/// dropped, and the next call gets its own answer. An I/O error, a violation of the protocol or the
-/// end of the session breaks the connection for good ([`is_broken`](Self::is_broken)): every later
-/// call fails with [`PgError::NotSent`], whose source is what broke it.
+/// dropped, and the next call gets its own answer; the time that this takes counts for that call,
+/// which is taken back as not sent if its own `io_timeout` ends first. An I/O error, a violation of
+/// the protocol or the end of the session breaks the connection for good
+/// ([`is_broken`](Self::is_broken)): every later call fails with [`PgError::NotSent`], whose source
+/// is what broke it.
 pub struct PgConnection {
     engine: Engine,
     socket: Socket,
@@ -135,6 +137,8 @@ impl PgConnection {
         loop {
             match self.try_fill_read_buf() {
                 Ok(_) => {}
+                // A late answer may have been awaited for too long.
+                Err(PgError::WouldBlock) if self.something_is_late() => {}
                 Err(PgError::WouldBlock) => return !self.is_broken(),
                 Err(_) => return false,
             }

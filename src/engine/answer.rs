@@ -357,14 +357,15 @@ pub(super) fn any_time(
 fn refuse_copy_out(request: &mut InFlight) {
     request.phase = Phase::CopyOut;
     request.error.get_or_insert_with(|| {
-        let why =
-            "COPY to STDOUT goes through copy_out, not through a query; its data were dropped";
+        let why = "COPY to STDOUT goes through copy_out, not through a query: its data were dropped; \
+                   the other statements of the text were run";
         PgError::Usage(why.to_owned())
     });
 }
 
 /// Whether an error instead of BindComplete says that a statement is not what it was when it was
-/// prepared: its result type changed (0A000), it is unknown (26000), its objects changed (class 42).
+/// prepared: its result type changed (0A000), it is unknown (26000), its objects changed (class
+/// 42).
 fn is_stale(code: SqlState) -> bool {
     matches!(code, SqlState::FEATURE_NOT_SUPPORTED | SqlState::INVALID_SQL_STATEMENT_NAME)
         || code.class() == "42"

@@ -79,7 +79,8 @@ impl RecvBuffer {
         wipe(self.bytes.get_mut(..self.start).unwrap_or_default());
     }
 
-    /// Whether the next message is here to the end, so that it can be consumed without reading more.
+    /// Whether the next message is here to the end, so that it can be consumed without reading
+    /// more.
     pub(super) fn has_whole_message(&self) -> bool {
         !matches!(self.front(usize::MAX), Ok(Front::Incomplete { .. }))
     }

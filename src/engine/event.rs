@@ -17,10 +17,11 @@ pub struct Ticket(pub(super) u64);
 /// How the answer to a request reaches the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// Through [`Engine::next_event`](super::Engine::next_event): rows one by one, borrowed, nothing copied.
+    /// Through [`Engine::next_event`](super::Engine::next_event): rows one by one, borrowed,
+    /// nothing copied.
     Events,
-    /// Rows are collected; only the terminal event surfaces, then [`Engine::take`](super::Engine::take) gives the
-    /// [`Outcome`].
+    /// Rows are collected; only the terminal event surfaces, then
+    /// [`Engine::take`](super::Engine::take) gives the [`Outcome`].
     Collect,
     /// Not at all: the answer is drained.
     Discard,

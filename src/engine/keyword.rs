@@ -14,8 +14,8 @@ pub(super) fn copy_direction(sql: &str) -> Option<&'static str> {
     if !words.next()?.eq_ignore_ascii_case("copy") {
         return None;
     }
-    // The first FROM or TO is the direction; both words are reserved. Behind it FROM may come again,
-    // in a WHERE.
+    // The first FROM or TO is the direction; both words are reserved. Behind it FROM may come
+    // again, in a WHERE.
     let mut words = words.take_while(|word| *word != ";");
     let call = words.find_map(|word| {
         if word.eq_ignore_ascii_case("from") {

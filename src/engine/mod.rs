@@ -265,11 +265,17 @@ impl Engine {
         let size = match self.recv.front(limit)? {
             Front::Whole(_, size) => size,
             Front::Incomplete { .. } => return Ok(Step::Starved),
+            Front::TooLong { declared } if self.startup.is_some() => {
+                return Err(PgError::Protocol(format!(
+                    "a message of {declared} bytes was announced before the login was over; \
+                     is this a PostgreSQL server?"
+                )));
+            }
             Front::TooLong { declared } => {
                 return Err(PgError::BufferOverflow(Box::new(BufferOverflow {
                     size: declared,
                     limit: limit as u64,
-                    setting: if self.startup.is_some() { "login" } else { "max_message_size" },
+                    setting: "max_message_size",
                 })));
             }
         };

@@ -80,8 +80,8 @@ impl fmt::Debug for Statement {
 
 /// The name of a statement on one server connection: `chopin_5f3a90c1_1`, `chopin_5f3a90c1_2` ...
 ///
-/// Never used twice. The first number is the connection's own, drawn at random: behind a pooler that
-/// hands server connections around, a name can never mean the statement of another client.
+/// Never used twice. The first number is the connection's own, drawn at random: behind a pooler
+/// that hands server connections around, a name can never mean the statement of another client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     connection: u32,

@@ -70,7 +70,10 @@ impl Engine {
                 index += 1;
                 continue;
             };
-            let error = deadline.error("waiting for the answer to a query");
+            let error = deadline.error(match self.clock.holding {
+                true => "waiting for the late answer to an earlier query",
+                false => "waiting for the answer to a query",
+            });
             if let Some(request) = self.take_back(index) {
                 self.fail(request, PgError::NotSent(Box::new(error)));
                 continue;

@@ -81,7 +81,9 @@ impl<'a> Cell<'a> {
     /// The error for a cell of a type that `T` cannot be read from.
     #[cold]
     pub fn mismatch<T>(self) -> PgError {
-        self.conversion::<T>("this Rust type does not read that SQL type".to_owned())
+        let message = "this Rust type does not read that SQL type; read it as one that does, as a \
+                       PgValue, or cast it in the SQL";
+        self.conversion::<T>(message.to_owned())
     }
 
     /// The error for a cell of the right type whose bytes make no sense: too short, too long, out

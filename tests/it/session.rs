@@ -289,6 +289,16 @@ fn protocol_3_2_is_negotiated_down_by_older_servers() {
     assert_eq!(PgConnection::connect(&config).unwrap().process_id(), 7);
     modern.join();
 
+    // Somebody who speaks something else.
+    let other = FakeServer::start(|conn| {
+        conn.first_packet()?;
+        conn.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")?;
+        conn.drain()
+    });
+    let error = PgConnection::connect(&fake_config(&other)).unwrap_err().to_string();
+    assert!(error.contains("is this a PostgreSQL server?, during login at 127.0.0.1:"), "{error}");
+    other.join();
+
     // A version that was not asked for is refused.
     let eager = FakeServer::start(|conn| {
         conn.startup()?;

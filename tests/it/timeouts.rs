@@ -71,6 +71,7 @@ fn what_waits_behind_a_late_answer_is_not_sent_and_says_so() {
         "{error}"
     );
     assert!(error.is_safe_to_retry());
+    assert!(error.to_string().contains("the late answer to an earlier query"), "{error}");
     go.send(()).unwrap();
     db.set_io_timeout(LONG);
     assert_eq!(db.query_simple("select 'mine'").unwrap()[0].get::<&str>(0).unwrap(), "mine");
@@ -93,6 +94,12 @@ fn without_the_late_answer_the_connection_is_given_up() {
     let error = db.query_simple("select 2").unwrap_err();
     assert!(matches!(error, PgError::NotSent(_)), "{error}");
     assert!(error.to_string().contains("drain_timeout = 50 ms"), "{error}");
+    assert!(db.is_broken());
+    // Whoever asks finds out too, without a call that fails.
+    drop(db);
+    let mut db = PgConnection::connect(&config).unwrap();
+    assert!(matches!(db.query_simple("select 1"), Err(PgError::Timeout(_))));
+    while db.is_alive() {}
     assert!(db.is_broken());
     drop(db);
     server.join();

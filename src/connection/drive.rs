@@ -73,10 +73,21 @@ impl PgConnection {
             return false;
         };
         let now = Instant::now();
-        if deadline <= now {
+        if deadline <= now && !self.give_up_sending() {
             self.engine.handle_timeout(now);
         }
         deadline <= now
+    }
+
+    /// Ends the connection if nothing can be sent any more, and nothing more was heard since;
+    /// whether that was so.
+    pub(super) fn give_up_sending(&mut self) -> bool {
+        let error = self.send_error.take();
+        let failed = error.is_some();
+        if failed {
+            self.engine.hung_up(error);
+        }
+        failed
     }
 
     /// Sends what the socket takes now.
@@ -197,8 +208,8 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// [`PgError::Timeout`] when output is left after `timeout`; the connection stays as it is. What
-    /// broke the connection, when it is broken.
+    /// [`PgError::Timeout`] when output is left after `timeout`; the connection stays as it is.
+    /// What broke the connection, when it is broken.
     pub fn poll_write(&mut self, timeout: Duration) -> PgResult<()> {
         self.poll(timeout, "sending queued output", |connection| {
             connection.send();
@@ -227,6 +238,9 @@ impl PgConnection {
                 continue;
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                if self.give_up_sending() {
+                    continue;
+                }
                 let timeout = Timeout { setting: "timeout", value: timeout, doing };
                 return Err(PgError::Timeout(Box::new(timeout)));
             }

@@ -19,9 +19,22 @@ pub(super) trait Message {
 
 impl Message for Notice {
     fn size(&self) -> usize {
-        let texts = [&self.detail, &self.hint, &self.context, &self.internal_query];
+        let texts = [
+            &self.detail,
+            &self.hint,
+            &self.internal_query,
+            &self.context,
+            &self.schema,
+            &self.table,
+            &self.column,
+            &self.data_type,
+            &self.constraint,
+            &self.file,
+            &self.routine,
+        ];
         let texts: usize = texts.into_iter().flatten().map(String::len).sum();
-        self.message.len() + texts
+        let others: usize = self.other_fields.iter().map(|(_, value)| value.len()).sum();
+        self.localized_severity.len() + self.message.len() + texts + others
     }
 }
 

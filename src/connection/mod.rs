@@ -35,6 +35,10 @@ use crate::engine::Engine;
 use crate::error::{Notice, PgError, PgResult};
 use crate::net::Socket;
 
+/// How many reads [`PgConnection::is_alive`] makes at most: a server that never stops sending is
+/// alive.
+const MOST_LOOKS: usize = 64;
+
 /// A connection to a PostgreSQL server.
 ///
 /// The calls of this face block until their answer is there, for [`io_timeout`](Self::io_timeout)
@@ -134,15 +138,19 @@ impl PgConnection {
     /// without waiting and without a round trip, and so finds a server that has ended the session
     /// or hung up.
     pub fn is_alive(&mut self) -> bool {
-        loop {
+        for _ in 0..MOST_LOOKS {
             match self.try_fill_read_buf() {
                 Ok(_) => {}
-                // A late answer may have been awaited for too long.
-                Err(PgError::WouldBlock) if self.something_is_late() => {}
-                Err(PgError::WouldBlock) => return !self.is_broken(),
+                Err(PgError::WouldBlock) if self.give_up_sending() => {}
+                Err(PgError::WouldBlock) => break,
                 Err(_) => return false,
             }
         }
+        // A late answer may have been awaited for too long.
+        if self.something_is_late() {
+            let _broken = self.take_events();
+        }
+        !self.is_broken()
     }
 
     /// Hands every notice to `handler` from now on, in order with everything else, instead of

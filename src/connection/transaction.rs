@@ -51,6 +51,8 @@ impl PgConnection {
     /// [`Statement`](super::Statement)s stay usable: they are prepared again when they are next
     /// run.
     ///
+    /// Notices and notifications that were kept stay until they are fetched.
+    ///
     /// # Errors
     ///
     /// As [`query`](Self::query).

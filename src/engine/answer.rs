@@ -30,13 +30,11 @@ impl Engine {
         }
         let tag = frame.tag;
         let message = Backend::parse(frame)?;
-        let Some(request) = self.in_flight.front_mut() else {
-            return match message {
-                // Said to nobody in particular: the server ends the session, or ended it while we
-                // were idle.
-                Backend::ErrorResponse(fields) => Err(ServerError::parse(fields)?.into()),
-                message => any_time(&mut self.session, &mut self.pending, tag, message),
-            };
+        let sent = self.send.sent_up_to();
+        // Nothing that comes can be the answer to a request of which nothing was sent.
+        let Some(request) = self.in_flight.front_mut().filter(|request| request.is_sent(sent))
+        else {
+            return unasked(&mut self.session, &mut self.pending, tag, message);
         };
         match (request.phase, message) {
             (Phase::Close(left), Backend::CloseComplete) => {
@@ -329,6 +327,20 @@ impl Engine {
     }
 }
 
+/// Takes a message that answers nothing: an error that the server says to nobody in particular ends
+/// the session, or it ended while we were idle.
+fn unasked(
+    session: &mut Session,
+    pending: &mut VecDeque<Event<'static>>,
+    tag: u8,
+    message: Backend<'_>,
+) -> PgResult<Step> {
+    match message {
+        Backend::ErrorResponse(fields) => Err(ServerError::parse(fields)?.into()),
+        message => any_time(session, pending, tag, message),
+    }
+}
+
 /// Takes a message that can come at any time; anything else is out of place.
 pub(super) fn any_time(
     session: &mut Session,
@@ -381,7 +393,7 @@ fn command_tag(tag: &[u8]) -> PgResult<CommandTag> {
 }
 
 #[cold]
-fn out_of_place(tag: u8) -> PgError {
+pub(super) fn out_of_place(tag: u8) -> PgError {
     PgError::Protocol(format!(
         "{} came where the protocol does not allow it",
         Backend::name(tag).unwrap_or("a message of unknown type")

@@ -74,9 +74,10 @@ impl RecvBuffer {
         }
     }
 
-    /// Overwrites what has been consumed.
-    pub(super) fn wipe_consumed(&mut self) {
+    /// Overwrites everything but what is unread.
+    pub(super) fn wipe_read(&mut self) {
         wipe(self.bytes.get_mut(..self.start).unwrap_or_default());
+        wipe(self.bytes.get_mut(self.end..).unwrap_or_default());
     }
 
     /// Whether the next message is here to the end, so that it can be consumed without reading
@@ -172,6 +173,18 @@ impl SendBuffer {
         self.bytes.truncate(unsent);
     }
 
+    /// Overwrites everything, and forgets what has not been sent.
+    pub(super) fn wipe_all(&mut self) {
+        self.clear_at_head();
+        self.wipe_sent();
+    }
+
+    /// Cuts off what has not been sent.
+    fn clear_at_head(&mut self) {
+        wipe(self.bytes.get_mut(self.head..).unwrap_or_default());
+        self.bytes.truncate(self.head);
+    }
+
     /// Forgets everything that has not been sent.
     pub(super) fn clear(&mut self) {
         self.base = self.sent_up_to();
@@ -234,15 +247,22 @@ mod tests {
         assert_eq!(send.pending(u64::MAX), b"unsent");
         assert_eq!((send.sent_up_to(), send.end()), (6, 12));
 
+        send.wipe_all();
+        assert_eq!((send.pending(u64::MAX), send.sent_up_to(), send.end()), (&b""[..], 6, 6));
+
+        // In two reads: the secret stands behind what came last.
         let mut recv = RecvBuffer::default();
-        recv.space()[..10].copy_from_slice(b"secretrest");
+        recv.space()[..10].copy_from_slice(b"a  secret.");
         recv.received(10);
-        recv.consume(6);
-        recv.wipe_consumed();
-        assert_eq!(recv.bytes[..10], *b"\0\0\0\0\0\0rest");
+        recv.consume(10);
+        recv.space()[..6].copy_from_slice(b"b rest");
+        recv.received(6);
+        recv.consume(2);
+        recv.wipe_read();
+        assert_eq!(recv.bytes[..10], *b"\0\0rest\0\0\0\0");
         assert_eq!(recv.unread(), b"rest");
         let shown = format!("{send:?} {recv:?}");
-        assert_eq!(shown, "SendBuffer(6 bytes unsent) RecvBuffer(4 bytes unread)");
+        assert_eq!(shown, "SendBuffer(0 bytes unsent) RecvBuffer(4 bytes unread)");
     }
 
     #[test]

@@ -336,7 +336,6 @@ impl Engine {
             }
         }
         frontend::terminate(self.send.writer());
-        self.clock.stop_holding();
     }
 
     /// Why nothing can be submitted, if so.
@@ -376,7 +375,13 @@ impl Engine {
             first = false;
             self.declared.drain(..params);
         }
-        self.startup = None;
+        if self.startup.take().is_some() {
+            // The password may have passed through.
+            self.send.wipe_all();
+            self.recv.wipe_read();
+        }
+        self.clock.started();
+        self.clock.stop_holding();
         self.statements.clear();
         self.send.clear();
         self.broken = Some(error);

@@ -11,7 +11,7 @@
 //! The machine never trusts an AuthenticationOk that comes while SCRAM is unfinished: the server
 //! has to prove itself first (RFC 5802, section 3).
 
-use super::answer::any_time;
+use super::answer::{any_time, out_of_place};
 use super::buffer::RecvBuffer;
 use super::event::Event;
 use super::{Engine, Step};
@@ -318,16 +318,18 @@ impl Engine {
                 self.startup = None;
                 // The password, and the key for cancelling, have passed through.
                 self.send.wipe_sent();
-                self.recv.wipe_consumed();
+                self.recv.wipe_read();
                 self.clock.started();
                 self.pending.push_back(Event::Ready);
             }
             Backend::ErrorResponse(fields) => {
                 return Err(ServerError::parse(fields)?.into());
             }
-            message => {
+            // Until the login is over the server has nothing else to tell.
+            message if settled || matches!(message, Backend::NoticeResponse(_)) => {
                 return any_time(&mut self.session, &mut self.pending, frame.tag, message);
             }
+            _ => return Err(out_of_place(frame.tag)),
         }
         Ok(Step::Consumed)
     }

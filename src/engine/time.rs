@@ -130,7 +130,9 @@ impl Engine {
     /// been begun.
     #[inline]
     pub(super) fn send_limit(&self) -> u64 {
-        if self.clock.holding { self.send_limit_of_started() } else { u64::MAX }
+        // A Terminate is the last thing that is sent, and needs no answer.
+        let holding = self.clock.holding && !self.terminated;
+        if holding { self.send_limit_of_started() } else { u64::MAX }
     }
 
     /// The end of the last request that has been sent in part.

@@ -239,6 +239,8 @@ fn s10_11_a_streamed_cell_is_read_where_it_arrived() {
     let mut engine = engine();
     let request = Request::Simple { sql: "select" };
     let _ = engine.submit(request, Delivery::Events, None).unwrap();
+    let count = engine.send_pending().len();
+    engine.sent(count);
     let place = engine.recv_space().as_ptr_range();
     feed(&mut engine, &frames::row_description(&[Column::text("a")]));
     feed(&mut engine, &frames::data_row(&[Some(b"nocturne")]));
@@ -485,4 +487,37 @@ fn a_statement_that_is_parsed_but_not_described_is_closed() {
     events(&mut engine).unwrap();
     let _ = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
     assert!(send_all(&mut engine).starts_with(&close.concat()));
+}
+
+#[test]
+fn an_answer_before_the_question_is_out_of_place() {
+    let mut engine = engine();
+    let ticket = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
+    feed(&mut engine, &frames::ready_for_query(b'I'));
+    assert!(matches!(events(&mut engine), Err(PgError::Protocol(_))));
+    assert!(matches!(engine.take(ticket), Err(PgError::NotSent(_))));
+    assert!(engine.send_pending().is_empty(), "nothing of it leaves any more");
+}
+
+#[test]
+fn a_broken_engine_has_no_deadline() {
+    let config = PgConfig::new("localhost", 5432, "frederic", "secret", "music");
+    let soon = Deadline::after(Instant::now(), "connect_timeout", Duration::from_secs(1));
+    let mut engine = Engine::start(&config, Encryption::None, soon).unwrap();
+    engine.handle_timeout(soon.unwrap().at);
+    assert!(matches!(events(&mut engine), Err(PgError::Timeout(_))));
+    assert_eq!(engine.deadline(), None);
+}
+
+#[test]
+fn before_the_login_is_over_nothing_is_believed() {
+    for early in
+        [frames::parameter_status("TimeZone", "UTC"), frames::notification_response(1, "c", "p")]
+    {
+        let config = PgConfig::new("localhost", 5432, "frederic", "secret", "music");
+        let mut engine = Engine::start(&config, Encryption::None, None).unwrap();
+        feed(&mut engine, &early);
+        assert!(matches!(events(&mut engine), Err(PgError::Protocol(_))));
+        assert_eq!(engine.session().parameter("TimeZone"), None);
+    }
 }

@@ -4,6 +4,7 @@
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader, read_to_string, stdin};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -43,6 +44,22 @@ pub(crate) fn again_as(program: &Path, test: &str, role: &str) -> Command {
     command
 }
 
+/// Lets the signals of a terminal end the child, also where the test runner was started in the
+/// background or under nohup: what is ignored there would be ignored by the child too.
+#[allow(unsafe_code, reason = "std cannot set a child's signal dispositions")]
+fn end_by_signals(command: &mut Command) {
+    let by_default = || {
+        for signal in [libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+            // SAFETY: signal(2) with SIG_DFL installs no handler and touches no memory.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: the closure runs in the child between fork and exec and calls only signal(2), which is
+    // async-signal-safe.
+    unsafe { command.pre_exec(by_default) };
+}
+
 /// A running child.
 pub(crate) struct Player {
     process: Child,
@@ -51,6 +68,7 @@ pub(crate) struct Player {
 
 impl Player {
     pub(crate) fn start(mut command: Command) -> Player {
+        end_by_signals(&mut command);
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
         Player { process, output }

@@ -31,14 +31,19 @@ impl Moved {
 }
 
 impl PgConnection {
-    /// Runs one request to its end.
+    /// Runs a command to its end, and keeps its tag.
     pub(super) fn run(&mut self, request: Request<'_>) -> PgResult<Outcome> {
         self.last_tag = CommandTag::EMPTY;
-        let deadline = Deadline::after(Instant::now(), "io_timeout", self.io_timeout);
-        let ticket = self.engine.submit(request, Delivery::Collect, deadline)?;
-        let outcome = self.finish(ticket)?;
+        let outcome = self.ask(request)?;
         self.last_tag = outcome.last().tag();
         Ok(outcome)
+    }
+
+    /// Brings one request to its end. One that is no command leaves the last command's tag alone.
+    pub(super) fn ask(&mut self, request: Request<'_>) -> PgResult<Outcome> {
+        let deadline = Deadline::after(Instant::now(), "io_timeout", self.io_timeout);
+        let ticket = self.engine.submit(request, Delivery::Collect, deadline)?;
+        self.finish(ticket)
     }
 
     /// Moves bytes and waits until a collected request is finished.

@@ -156,10 +156,7 @@ impl PgConnection {
     ///
     /// As [`query`](Self::query).
     pub fn prepare_typed(&mut self, sql: &str, types: &[Oid]) -> PgResult<Statement> {
-        let tag = self.last_tag;
-        let outcome = self.run(Request::Prepare { sql, types });
-        self.last_tag = tag;
-        outcome?.into_statement().ok_or_else(|| {
+        self.ask(Request::Prepare { sql, types })?.into_statement().ok_or_else(|| {
             PgError::Protocol("preparing a statement was answered without one".to_owned())
         })
     }
@@ -200,10 +197,7 @@ impl PgConnection {
     ///
     /// As [`query`](Self::query).
     pub fn close_statement(&mut self, statement: &Statement) -> PgResult<()> {
-        let tag = self.last_tag;
-        let closed = self.run(Request::Close { statement });
-        self.last_tag = tag;
-        closed.map(drop)
+        self.ask(Request::Close { statement }).map(drop)
     }
 
     /// Runs a string of statements without parameters (the simple protocol) and returns the rows of

@@ -59,7 +59,7 @@ impl PgConnection {
     pub fn reset(&mut self) -> PgResult<()> {
         if self.engine.in_flight() > 0 {
             // A late answer is awaited, and may change the transaction status.
-            self.run(Request::Sync)?;
+            self.ask(Request::Sync)?;
         }
         if self.transaction_status() != TransactionStatus::Idle {
             self.rollback()?;

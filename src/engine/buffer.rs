@@ -175,14 +175,8 @@ impl SendBuffer {
 
     /// Overwrites everything, and forgets what has not been sent.
     pub(super) fn wipe_all(&mut self) {
-        self.clear_at_head();
-        self.wipe_sent();
-    }
-
-    /// Cuts off what has not been sent.
-    fn clear_at_head(&mut self) {
-        wipe(self.bytes.get_mut(self.head..).unwrap_or_default());
         self.bytes.truncate(self.head);
+        self.wipe_sent();
     }
 
     /// Forgets everything that has not been sent.

@@ -316,11 +316,6 @@ impl Engine {
         &self.session
     }
 
-    /// Breaks the connection from this side: every unanswered request fails with `error`.
-    pub fn abort(&mut self, error: PgError) {
-        self.break_with(error);
-    }
-
     /// Queues a Terminate message behind what was begun; requests of which nothing was sent fail as
     /// [`PgError::NotSent`], and no more are taken.
     pub fn terminate(&mut self) {

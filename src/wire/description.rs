@@ -42,11 +42,6 @@ impl<'a, T> List<'a, T> {
         Self { reader, left: count, item, done: false }
     }
 
-    /// How many items the message says are left. Not to be trusted for an allocation.
-    pub fn declared(&self) -> usize {
-        self.left
-    }
-
     /// How many items can be left at most, going by the bytes that are there.
     pub fn at_most(&self) -> usize {
         self.left.min(self.reader.len())

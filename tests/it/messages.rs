@@ -11,29 +11,19 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use testkit::frames::{self, Column};
 use testkit::transport::{cuts, flips, prefixes};
 
+use crate::support::{feed, send_all};
+
 /// An engine that has logged in.
 fn engine() -> Engine {
     let config = PgConfig::new("localhost", 5432, "frederic", "secret", "music");
     let mut engine = Engine::start(&config, Encryption::None, None).unwrap();
-    let count = engine.send_pending().len();
-    engine.sent(count);
+    send_all(&mut engine);
     feed(&mut engine, &frames::authentication_ok());
     feed(&mut engine, &frames::backend_key_data(1, &[1; 4]));
     feed(&mut engine, &frames::ready_for_query(b'I'));
     events(&mut engine).unwrap();
     assert!(engine.is_ready());
     engine
-}
-
-/// Hands bytes to an engine as a transport does.
-fn feed(engine: &mut Engine, mut bytes: &[u8]) {
-    while !bytes.is_empty() {
-        let space = engine.recv_space();
-        let count = space.len().min(bytes.len());
-        space[..count].copy_from_slice(&bytes[..count]);
-        engine.received(count);
-        bytes = &bytes[count..];
-    }
 }
 
 /// All events, as text.
@@ -56,8 +46,7 @@ fn engines_in_exchange() -> Vec<(&'static str, Engine)> {
             _ => Delivery::Events,
         };
         let _ = engine.submit(request, delivery, None).unwrap();
-        let count = engine.send_pending().len();
-        engine.sent(count);
+        send_all(&mut engine);
         bytes.iter().for_each(|bytes| feed(&mut engine, bytes));
         events(&mut engine).unwrap();
         list.push((name, engine));
@@ -116,8 +105,7 @@ fn h18_h25_an_end_at_every_byte_of_every_sample_is_told_once() {
         for prefix in prefixes(&sample) {
             let mut engine = engine();
             let ticket = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
-            let count = engine.send_pending().len();
-            engine.sent(count);
+            send_all(&mut engine);
             feed(&mut engine, prefix);
             engine.hung_up(None);
             let mut terminal = 0;
@@ -216,8 +204,7 @@ fn bytes_in_any_pieces_give_the_same_events() {
         let params: [i32; 0] = [];
         let request = Request::Query { sql: "select", params: &params };
         let _ = engine.submit(request, Delivery::Events, None).unwrap();
-        let count = engine.send_pending().len();
-        engine.sent(count);
+        send_all(&mut engine);
         let mut all = Vec::new();
         for piece in pieces {
             feed(&mut engine, piece);
@@ -239,8 +226,7 @@ fn s10_11_a_streamed_cell_is_read_where_it_arrived() {
     let mut engine = engine();
     let request = Request::Simple { sql: "select" };
     let _ = engine.submit(request, Delivery::Events, None).unwrap();
-    let count = engine.send_pending().len();
-    engine.sent(count);
+    send_all(&mut engine);
     let place = engine.recv_space().as_ptr_range();
     feed(&mut engine, &frames::row_description(&[Column::text("a")]));
     feed(&mut engine, &frames::data_row(&[Some(b"nocturne")]));
@@ -260,8 +246,7 @@ fn s10_11_a_streamed_cell_is_read_where_it_arrived() {
 fn a_discarded_request_is_taken_back_or_drained() {
     let mut engine = engine();
     let first = engine.submit(Request::Simple { sql: "first" }, Delivery::Events, None).unwrap();
-    let count = engine.send_pending().len();
-    engine.sent(count);
+    send_all(&mut engine);
     let second = engine.submit(Request::Simple { sql: "second" }, Delivery::Events, None).unwrap();
     let third = engine.submit(Request::Simple { sql: "third" }, Delivery::Events, None).unwrap();
     engine.discard(second);
@@ -272,8 +257,7 @@ fn a_discarded_request_is_taken_back_or_drained() {
     feed(&mut engine, &frames::command_complete("FIRST"));
     feed(&mut engine, &frames::ready_for_query(b'I'));
     assert!(events(&mut engine).unwrap().is_empty());
-    let count = engine.send_pending().len();
-    engine.sent(count);
+    send_all(&mut engine);
     feed(&mut engine, &frames::command_complete("THIRD"));
     feed(&mut engine, &frames::ready_for_query(b'I'));
     let told = events(&mut engine).unwrap();
@@ -287,8 +271,7 @@ fn the_engine_reads_no_clock() {
     let far = Deadline::after(now, "io_timeout", Duration::from_secs(3600)).unwrap();
     let mut engine = engine();
     let ticket = engine.submit(Request::Sync, Delivery::Collect, Some(far)).unwrap();
-    let count = engine.send_pending().len();
-    engine.sent(count);
+    send_all(&mut engine);
     assert_eq!(engine.deadline(), Some(far.at));
     engine.handle_timeout(now);
     assert!(events(&mut engine).unwrap().is_empty());
@@ -309,8 +292,7 @@ fn the_engine_reads_no_clock() {
 fn reading_is_wanted_until_events_wait_and_always_inside_a_message() {
     let mut engine = engine();
     let ticket = engine.submit(Request::Simple { sql: "x" }, Delivery::Events, None).unwrap();
-    let count = engine.send_pending().len();
-    engine.sent(count);
+    send_all(&mut engine);
     feed(&mut engine, &frames::row_description(&[Column::text("a")]));
     let row = frames::data_row(&[Some(&[b'x'; 200_000])]);
     feed(&mut engine, &row[..150_000]);
@@ -320,13 +302,6 @@ fn reading_is_wanted_until_events_wait_and_always_inside_a_message() {
     assert!(!engine.interest().read, "an event that nobody has taken fills the buffer");
     assert!(events(&mut engine).unwrap()[0].starts_with(&format!("Row {{ ticket: {ticket:?}")));
     assert!(engine.interest().read);
-}
-
-/// Everything that is pending goes out.
-fn send_all(engine: &mut Engine) -> Vec<u8> {
-    let bytes = engine.send_pending().to_vec();
-    engine.sent(bytes.len());
-    bytes
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! Connections for tests.
+//! Connections for tests, and a transport for engines that have none.
 
+use chopin_pg::engine::Engine;
 use chopin_pg::{PgConfig, PgConnection};
 use testkit::fake::FakeServer;
 
@@ -33,4 +34,22 @@ pub(crate) fn assert_usable(connection: &mut PgConnection) {
     let answer: i32 = row.and_then(|row| row.get("answer")).expect("the connection is usable");
     assert_eq!(answer, 42);
     assert!(!connection.is_broken());
+}
+
+/// Hands bytes to an engine as a transport does.
+pub(crate) fn feed(engine: &mut Engine, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let space = engine.recv_space();
+        let count = space.len().min(bytes.len());
+        space[..count].copy_from_slice(&bytes[..count]);
+        engine.received(count);
+        bytes = &bytes[count..];
+    }
+}
+
+/// Everything that is pending goes out; returns it.
+pub(crate) fn send_all(engine: &mut Engine) -> Vec<u8> {
+    let bytes = engine.send_pending().to_vec();
+    engine.sent(bytes.len());
+    bytes
 }

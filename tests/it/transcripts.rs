@@ -5,6 +5,8 @@ use chopin_pg::{PgConfig, PgConnection};
 use testkit::proxy::Recorder;
 use testkit::transcript::{Direction, Secrets, Transcript};
 
+use crate::support::{feed, send_all};
+
 /// What is said in a session of the driver's, in both directions.
 fn record(session: impl FnOnce(&mut PgConnection)) -> Transcript {
     let server = testkit::shared();
@@ -49,17 +51,10 @@ fn a_recorded_login_is_understood_in_any_pieces() {
     for pieces in testkit::transport::cuts(&bytes, 1849, 200) {
         let config = PgConfig::new("localhost", 5432, "postgres", "", "postgres");
         let mut engine = Engine::start(&config, Encryption::None, None).unwrap();
-        let count = engine.send_pending().len();
-        engine.sent(count);
-        for mut piece in pieces {
-            while !piece.is_empty() {
-                let space = engine.recv_space();
-                let count = space.len().min(piece.len());
-                space[..count].copy_from_slice(&piece[..count]);
-                engine.received(count);
-                piece = &piece[count..];
-                while engine.next_event().unwrap().is_some() {}
-            }
+        send_all(&mut engine);
+        for piece in pieces {
+            feed(&mut engine, piece);
+            while engine.next_event().unwrap().is_some() {}
         }
         assert!(engine.is_ready());
         assert_eq!(engine.session().parameter("client_encoding"), Some("UTF8"));

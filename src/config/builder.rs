@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ConnectTimeout, PgConfig, ProtocolVersion};
+use super::{ConnectTimeout, ExecutionMode, PgConfig, ProtocolVersion};
 use crate::crypto::SecretString;
 
 /// Changing settings.
@@ -215,6 +215,77 @@ impl PgConfig {
         self.max_protocol_version = version;
         self
     }
+
+    /// Sets how queries are executed. The default is [`ExecutionMode::Cached`]; behind a
+    /// transaction pooler take [`ExecutionMode::Unnamed`].
+    ///
+    /// ```
+    /// # use chopin_pg::ExecutionMode;
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// assert_eq!(config.get_execution_mode(), ExecutionMode::Cached);
+    /// let config = config.execution_mode(ExecutionMode::Unnamed);
+    /// assert_eq!(config.get_execution_mode(), ExecutionMode::Unnamed);
+    /// ```
+    #[must_use]
+    pub fn execution_mode(mut self, mode: ExecutionMode) -> Self {
+        self.execution_mode = mode;
+        self
+    }
+
+    /// Sets how many prepared statements a connection keeps at most in
+    /// [`ExecutionMode::Cached`]; the one that was not used for the longest time makes room for
+    /// the next.
+    ///
+    /// The default is 256. Zero switches the cache off: every query goes through the unnamed
+    /// statement.
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// assert_eq!(config.get_statement_cache_capacity(), 256);
+    /// let config = config.statement_cache_capacity(32);
+    /// assert_eq!(config.get_statement_cache_capacity(), 32);
+    /// ```
+    #[must_use]
+    pub fn statement_cache_capacity(mut self, statements: usize) -> Self {
+        self.statement_cache_capacity = statements;
+        self
+    }
+
+    /// Sets how many requests may be in flight at a time on a connection: unanswered, or answered
+    /// but not taken yet. Beyond that a submit answers
+    /// [`PgError::WouldBlock`](crate::PgError::WouldBlock) and queues nothing.
+    ///
+    /// The default is 65,536; zero is refused by [`validate`](Self::validate).
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// let config = config.max_in_flight(1_000);
+    /// assert_eq!(config.get_max_in_flight(), 1_000);
+    /// assert!(config.max_in_flight(0).validate().is_err());
+    /// ```
+    #[must_use]
+    pub fn max_in_flight(mut self, requests: usize) -> Self {
+        self.max_in_flight = requests;
+        self
+    }
+
+    /// Sets how many bytes may wait to be sent on a connection: while there are more, a submit
+    /// answers [`PgError::WouldBlock`](crate::PgError::WouldBlock) and queues nothing.
+    ///
+    /// A single request may be larger, for it is the bytes already waiting that count. The default
+    /// is 16 MiB; zero is refused by [`validate`](Self::validate).
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// let config = config.max_send_buffer(1 << 20);
+    /// assert_eq!(config.get_max_send_buffer(), 1 << 20);
+    /// assert!(config.max_send_buffer(0).validate().is_err());
+    /// ```
+    #[must_use]
+    pub fn max_send_buffer(mut self, bytes: usize) -> Self {
+        self.max_send_buffer = bytes;
+        self
+    }
 }
 
 /// Reading settings. The methods have the `get_` of [`std::process::Command`], because the plain
@@ -274,5 +345,26 @@ impl PgConfig {
     /// The version to ask for, see [`max_protocol_version`](Self::max_protocol_version).
     pub fn get_max_protocol_version(&self) -> ProtocolVersion {
         self.max_protocol_version
+    }
+
+    /// How queries are executed, see [`execution_mode`](Self::execution_mode).
+    pub fn get_execution_mode(&self) -> ExecutionMode {
+        self.execution_mode
+    }
+
+    /// How many statements are kept prepared, see
+    /// [`statement_cache_capacity`](Self::statement_cache_capacity).
+    pub fn get_statement_cache_capacity(&self) -> usize {
+        self.statement_cache_capacity
+    }
+
+    /// How many requests may be in flight, see [`max_in_flight`](Self::max_in_flight).
+    pub fn get_max_in_flight(&self) -> usize {
+        self.max_in_flight
+    }
+
+    /// How many bytes may wait to be sent, see [`max_send_buffer`](Self::max_send_buffer).
+    pub fn get_max_send_buffer(&self) -> usize {
+        self.max_send_buffer
     }
 }

@@ -10,9 +10,11 @@
 //!
 //! * `builder` has the methods that change and read single settings;
 //! * `url` cuts a connection URL into settings, `percent` decodes the pieces;
+//! * `execution_mode` and `protocol_version` have the settings that are a choice of names;
 //! * `settings` has libpq's keywords, their values and the defaults.
 
 mod builder;
+mod execution_mode;
 mod percent;
 mod protocol_version;
 mod settings;
@@ -21,6 +23,7 @@ mod url;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::execution_mode::ExecutionMode;
 pub use self::protocol_version::ProtocolVersion;
 use crate::crypto::SecretString;
 use crate::error::{PgError, PgResult};
@@ -91,6 +94,10 @@ pub struct PgConfig {
     max_message_size: usize,
     max_scram_iterations: u32,
     max_protocol_version: ProtocolVersion,
+    execution_mode: ExecutionMode,
+    statement_cache_capacity: usize,
+    max_in_flight: usize,
+    max_send_buffer: usize,
 }
 
 /// The defaults, and the limits of what can be set.
@@ -115,6 +122,15 @@ impl PgConfig {
     /// The smallest [`max_message_size`](Self::max_message_size), in bytes: ample for the
     /// messages of a login and for an error with its fields.
     pub const MIN_MESSAGE_SIZE: usize = 64 * 1024;
+
+    /// See [`statement_cache_capacity`](Self::statement_cache_capacity).
+    pub const DEFAULT_STATEMENT_CACHE_CAPACITY: usize = 256;
+
+    /// See [`max_in_flight`](Self::max_in_flight).
+    pub const DEFAULT_MAX_IN_FLIGHT: usize = 65_536;
+
+    /// In bytes (16 MiB), see [`max_send_buffer`](Self::max_send_buffer).
+    pub const DEFAULT_MAX_SEND_BUFFER: usize = 1 << 24;
 }
 
 /// Making a configuration.
@@ -149,6 +165,10 @@ impl PgConfig {
             max_message_size: Self::MAX_MESSAGE_SIZE,
             max_scram_iterations: Self::DEFAULT_MAX_SCRAM_ITERATIONS,
             max_protocol_version: ProtocolVersion::default(),
+            execution_mode: ExecutionMode::default(),
+            statement_cache_capacity: Self::DEFAULT_STATEMENT_CACHE_CAPACITY,
+            max_in_flight: Self::DEFAULT_MAX_IN_FLIGHT,
+            max_send_buffer: Self::DEFAULT_MAX_SEND_BUFFER,
         };
         config.password(password)
     }
@@ -351,6 +371,10 @@ impl PgConfig {
             format!("max_message_size is {size} bytes, which is not from {least} to {most}")
         } else if self.max_scram_iterations == 0 {
             "max_scram_iterations is 0, so that no SCRAM login could succeed".to_owned()
+        } else if self.max_in_flight == 0 {
+            "max_in_flight is 0, so that no request could be submitted".to_owned()
+        } else if self.max_send_buffer == 0 {
+            "max_send_buffer is 0 bytes, but the least is 1".to_owned()
         } else {
             return None;
         };
@@ -412,7 +436,11 @@ mod tests {
             .drain_timeout(Duration::from_secs(3))
             .max_message_size(1 << 20)
             .max_scram_iterations(5)
-            .max_protocol_version(ProtocolVersion::V3_2);
+            .max_protocol_version(ProtocolVersion::V3_2)
+            .execution_mode(ExecutionMode::Simple)
+            .statement_cache_capacity(6)
+            .max_in_flight(7)
+            .max_send_buffer(8);
         assert_eq!((config.host.as_str(), config.port), ("db", 1));
         assert_eq!((config.user.as_str(), config.database.as_str()), ("u", "d"));
         assert_eq!(config.secret_password().map(SecretString::as_str), Some("p"));
@@ -424,7 +452,40 @@ mod tests {
         assert_eq!(config.get_max_message_size(), 1 << 20);
         assert_eq!(config.get_max_scram_iterations(), 5);
         assert_eq!(config.get_max_protocol_version(), ProtocolVersion::V3_2);
+        assert_eq!(config.get_execution_mode(), ExecutionMode::Simple);
+        assert_eq!(config.get_statement_cache_capacity(), 6);
+        assert_eq!(config.get_max_in_flight(), 7);
+        assert_eq!(config.get_max_send_buffer(), 8);
         config.validate().unwrap();
+    }
+
+    #[test]
+    fn b8_statements_are_cached_unless_the_program_says_otherwise() {
+        for config in [sample(), PgConfig::from_url("postgres://ada@localhost").unwrap()] {
+            assert_eq!(config.get_execution_mode(), ExecutionMode::Cached);
+            assert_eq!(config.get_statement_cache_capacity(), 256);
+            let off = config.statement_cache_capacity(0);
+            assert_eq!(off.get_statement_cache_capacity(), 0);
+            off.validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn b11_pipelines_are_bounded_by_default() {
+        for config in [sample(), PgConfig::from_url("postgres://ada@localhost").unwrap()] {
+            assert_eq!(config.get_max_in_flight(), 65_536);
+            assert_eq!(config.get_max_send_buffer(), 16 * 1024 * 1024);
+        }
+    }
+
+    #[test]
+    fn s8_3f_what_libpq_does_not_have_is_no_keyword_of_a_url() {
+        for keyword in
+            ["execution_mode", "statement_cache_capacity", "max_in_flight", "max_send_buffer"]
+        {
+            let error = PgConfig::from_url(&format!("postgres://ada@db?{keyword}=1")).unwrap_err();
+            assert!(error.to_string().contains(keyword), "{error}");
+        }
     }
 
     #[test]
@@ -444,6 +505,8 @@ mod tests {
             (sample().max_message_size(65_535), "max_message_size is 65535 bytes"),
             (sample().max_message_size(1 << 30), "max_message_size is 1073741824 bytes"),
             (sample().max_scram_iterations(0), "max_scram_iterations is 0"),
+            (sample().max_in_flight(0), "max_in_flight is 0"),
+            (sample().max_send_buffer(0), "max_send_buffer is 0 bytes"),
         ] {
             let error = config.validate().expect_err(what).to_string();
             assert!(error.contains(what), "{error}");
@@ -457,6 +520,8 @@ mod tests {
             sample().max_message_size(PgConfig::MAX_MESSAGE_SIZE),
             sample().io_timeout(Duration::MAX),
             sample().drain_timeout(Duration::ZERO),
+            sample().max_in_flight(1).max_send_buffer(1),
+            sample().max_in_flight(usize::MAX).max_send_buffer(usize::MAX),
         ] {
             config.validate().unwrap();
         }

@@ -16,7 +16,7 @@ pub enum ErrorClass {
     /// It will be the same next time: bad SQL, a violated constraint, a wrong password.
     Permanent,
     /// It arose in the program itself: a misuse, an unsuitable value, its own time limit, nothing
-    /// to read yet.
+    /// to read yet, events that it has not taken yet.
     Client,
     /// The pool had no connection to give.
     Pool,
@@ -54,8 +54,9 @@ impl ErrorClass {
 impl PgError {
     /// The kind of cause that this error has.
     ///
-    /// [`PgError::NotSent`] has the class of its reason. A [`PgError::Timeout`] is
-    /// [`ErrorClass::Client`]: the program's own patience ended; what the server did is unknown.
+    /// [`PgError::NotSent`] and [`PgError::NotRun`] have the class of their reason. A
+    /// [`PgError::Timeout`] is [`ErrorClass::Client`]: the program's own patience ended; what the
+    /// server did is unknown.
     pub fn classify(&self) -> ErrorClass {
         match self {
             Self::Server(error) => ErrorClass::of(error.code),
@@ -69,8 +70,9 @@ impl PgError {
             | Self::Rows { .. }
             | Self::Column(_)
             | Self::Config(_)
-            | Self::Usage(_) => ErrorClass::Client,
-            Self::NotSent(reason) => reason.classify(),
+            | Self::Usage(_)
+            | Self::Busy => ErrorClass::Client,
+            Self::NotSent(reason) | Self::NotRun(reason) => reason.classify(),
             Self::PoolTimeout(_) | Self::PoolExhausted(_) | Self::PoolValidationFailed(_) => {
                 ErrorClass::Pool
             }
@@ -93,15 +95,19 @@ impl PgError {
     /// * `40001` serialization failure and `40P01` deadlock: the server rolled the transaction
     ///   back. Repeat the whole transaction, not the statement.
     /// * [`PgError::NotSent`]: the request never reached the server.
+    /// * [`PgError::NotRun`]: the request reached the server, which did not run it. If it
+    ///   was part of a transaction or a group that failed, repeat all of that.
     /// * `57P03` cannot connect now and `53300` too many connections, as the answer to a
     ///   connection attempt.
     ///
     /// A [`PgError::Timeout`] never is, nor is a connection that broke: the server may have done
     /// the work, and an INSERT would be done twice. Nor is [`PgError::RolledBack`]: nothing was
     /// done, but whether the transaction may be repeated depends on the error that made it fail.
+    /// Nor is [`PgError::Busy`]: nothing was sent, but the same call is refused until the events
+    /// of the unfinished requests have been taken.
     pub fn is_safe_to_retry(&self) -> bool {
         match self {
-            Self::NotSent(_) => true,
+            Self::NotSent(_) | Self::NotRun(_) => true,
             Self::Server(error) => match error.code {
                 SqlState::SERIALIZATION_FAILURE | SqlState::DEADLOCK_DETECTED => true,
                 // A function may raise these codes too, but only a refused connection attempt ends
@@ -141,7 +147,8 @@ mod tests {
         let overflow = BufferOverflow { size: 11, limit: 10, setting: "max_message_size" };
         let (rust_type, pg_type) = ("i16", why());
         let conversion = ConversionError { column: None, rust_type, pg_type, message: why() };
-        let parameter = ParameterError { index: None, rust_type, pg_type: None, message: why() };
+        let parameter =
+            ParameterError { index: None, set: None, rust_type, pg_type: None, message: why() };
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         vec![
             (PgError::Io(reset), ErrorClass::Transient),
@@ -158,6 +165,7 @@ mod tests {
             (PgError::Column(why()), ErrorClass::Client),
             (PgError::Config(why()), ErrorClass::Client),
             (PgError::Usage(why()), ErrorClass::Client),
+            (PgError::Busy, ErrorClass::Client),
             (PgError::PoolTimeout(why()), ErrorClass::Pool),
             (PgError::PoolExhausted(why()), ErrorClass::Pool),
             (PgError::PoolValidationFailed(why()), ErrorClass::Pool),
@@ -234,9 +242,13 @@ mod tests {
         }
         for (error, _) in own_errors() {
             assert!(!error.is_safe_to_retry(), "{error:?}");
-            let not_sent = PgError::NotSent(Box::new(error));
-            assert!(not_sent.is_safe_to_retry(), "{not_sent:?}");
+            for wrap in [PgError::NotSent, PgError::NotRun] {
+                let not_done = wrap(Box::new(error.clone()));
+                assert!(not_done.is_safe_to_retry(), "{not_done:?}");
+            }
         }
+        let not_run = PgError::NotRun(Box::new(server_error("ERROR", "23505")));
+        assert!(not_run.is_safe_to_retry(), "another request's failure says nothing of this one");
     }
 
     #[test]
@@ -252,9 +264,12 @@ mod tests {
     }
 
     #[test]
-    fn s8_3_what_was_not_sent_has_the_class_of_its_reason() {
+    fn s8_3_what_was_not_sent_or_not_run_has_the_class_of_its_reason() {
         for (error, class) in own_errors() {
-            assert_eq!(PgError::NotSent(Box::new(error)).classify(), class);
+            assert_eq!(PgError::NotSent(Box::new(error.clone())).classify(), class);
+            assert_eq!(PgError::NotRun(Box::new(error)).classify(), class);
         }
+        let deadlock = PgError::NotRun(Box::new(server_error("ERROR", "40P01")));
+        assert_eq!(deadlock.classify(), ErrorClass::Transient);
     }
 }

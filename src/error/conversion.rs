@@ -31,6 +31,8 @@ impl fmt::Display for ConversionError {
 pub struct ParameterError {
     /// The parameter's number, where it is known: 1 for `$1`.
     pub index: Option<usize>,
+    /// Which parameter set of a batch the value is in, counted from 0; `None` outside batches.
+    pub set: Option<usize>,
     /// The Rust type of the value, as [`std::any::type_name`] gives it.
     pub rust_type: &'static str,
     /// The SQL type that the value was to be sent as, where one is known.
@@ -44,6 +46,9 @@ impl fmt::Display for ParameterError {
         f.write_str("parameter ")?;
         if let Some(index) = self.index {
             write!(f, "${index} ")?;
+        }
+        if let Some(set) = self.set {
+            write!(f, "of set {set} ")?;
         }
         write!(f, "({}", short_type_name(self.rust_type))?;
         if let Some(pg_type) = &self.pg_type {
@@ -88,13 +93,18 @@ mod tests {
     fn s8_3_a_parameter_error_names_its_number_and_type() {
         let mut error = ParameterError {
             index: Some(2),
+            set: None,
             rust_type: std::any::type_name::<&str>(),
             pg_type: Some("text".to_owned()),
             message: "a NUL byte at 3".to_owned(),
         };
         assert_eq!(error.to_string(), "parameter $2 (&str as text): a NUL byte at 3");
+        error.set = Some(17);
+        assert_eq!(error.to_string(), "parameter $2 of set 17 (&str as text): a NUL byte at 3");
         error.pg_type = None;
         error.index = None;
+        assert_eq!(error.to_string(), "parameter of set 17 (&str): a NUL byte at 3");
+        error.set = None;
         assert_eq!(error.to_string(), "parameter (&str): a NUL byte at 3");
     }
 

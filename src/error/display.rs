@@ -7,11 +7,11 @@ use super::{PgError, ServerError};
 
 impl fmt::Display for ServerError {
     /// `ERROR: 42703: column "nme" does not exist`, then DETAIL and HINT, each on a line of its
-    /// own.
+    /// own; of a batch the last line is the PARAMETER SET.
     ///
     /// The alternate form `{:#}` shows all that psql shows, in its order: behind the message the
-    /// line of SQL with a caret under the position, and at the end the internal query (QUERY) and
-    /// the CONTEXT.
+    /// line of SQL with a caret under the position, and behind the hint the internal query (QUERY)
+    /// and the CONTEXT.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.localized_severity, self.code, self.message)?;
         if f.alternate() {
@@ -23,7 +23,7 @@ impl fmt::Display for ServerError {
             fmt_labelled(f, "QUERY", self.internal_query.as_deref())?;
             fmt_labelled(f, "CONTEXT", self.context.as_deref())?;
         }
-        Ok(())
+        fmt_labelled(f, "PARAMETER SET", self.parameter_set)
     }
 }
 
@@ -43,9 +43,13 @@ impl ServerError {
     }
 }
 
-fn fmt_labelled(f: &mut fmt::Formatter<'_>, label: &str, text: Option<&str>) -> fmt::Result {
-    match text {
-        Some(text) => write!(f, "\n{label}: {text}"),
+fn fmt_labelled<T: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    label: &str,
+    value: Option<T>,
+) -> fmt::Result {
+    match value {
+        Some(value) => write!(f, "\n{label}: {value}"),
         None => Ok(()),
     }
 }
@@ -70,12 +74,21 @@ impl fmt::Display for PgError {
             Self::Config(what) => write!(f, "invalid configuration: {what}"),
             Self::Usage(why) => write!(f, "refused: {why}"),
             Self::RolledBack => f.write_str(
-                "COMMIT was answered by ROLLBACK: the transaction had failed, nothing of it was committed",
+                "rolled back: the transaction that this belongs to failed, nothing of it was \
+                 committed",
             ),
             Self::NotSent(reason) => {
                 f.write_str("not sent: ")?;
                 reason.fmt(f)
             }
+            Self::NotRun(reason) => {
+                f.write_str("not run, safe to try again: ")?;
+                reason.fmt(f)
+            }
+            Self::Busy => f.write_str(
+                "busy: requests that deliver events are unfinished; nothing was sent, take their \
+                 events first",
+            ),
             Self::PoolTimeout(why) => write!(f, "timed out waiting for a pooled connection: {why}"),
             Self::PoolExhausted(why) => write!(f, "connection pool exhausted: {why}"),
             Self::PoolValidationFailed(why) => {
@@ -135,8 +148,10 @@ mod tests {
              HINT: Perhaps you meant to reference the column \"t.id\"."
         );
         assert!(!error.to_string().contains("LINE"), "{error}");
-        let wrapped = format!("{:#}", PgError::NotSent(Box::new(error)));
-        assert!(wrapped.contains("\nLINE 1: select id, idid from t\n"), "{wrapped}");
+        for wrap in [PgError::NotSent, PgError::NotRun] {
+            let wrapped = format!("{:#}", wrap(Box::new(error.clone())));
+            assert!(wrapped.contains("\nLINE 1: select id, idid from t\n"), "{wrapped}");
+        }
     }
 
     #[test]
@@ -169,6 +184,28 @@ mod tests {
     }
 
     #[test]
+    fn s4_11_an_error_in_a_batch_shows_its_parameter_set() {
+        let fields = [
+            (b'S', "ERROR"),
+            (b'C', "23505"),
+            (b'M', "duplicate key value"),
+            (b'D', "Key (id)=(1) already exists."),
+            (b'W', "a function"),
+        ];
+        let error = PgError::from_fields(fields);
+        assert!(!format!("{error} {error:#}").contains("PARAMETER SET"), "{error:#}");
+        let error = error.at_parameter_set(17);
+        assert_eq!(
+            error.to_string(),
+            "ERROR: 23505: duplicate key value\n\
+             DETAIL: Key (id)=(1) already exists.\n\
+             PARAMETER SET: 17"
+        );
+        let all = format!("{error:#}");
+        assert!(all.ends_with("\nCONTEXT: a function\nPARAMETER SET: 17"), "{all}");
+    }
+
+    #[test]
     fn s4_9_errors_of_this_side_say_what_happened_to_what() {
         let why = || "why".to_owned();
         let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens");
@@ -188,11 +225,21 @@ mod tests {
             (PgError::Usage(why()), "refused: why"),
             (
                 PgError::RolledBack,
-                "COMMIT was answered by ROLLBACK: the transaction had failed, nothing of it was committed",
+                "rolled back: the transaction that this belongs to failed, nothing of it was \
+                 committed",
             ),
             (
                 PgError::NotSent(Box::new(PgError::ConnectionClosed(why()))),
                 "not sent: connection closed: why",
+            ),
+            (
+                PgError::NotRun(Box::new(PgError::Usage(why()))),
+                "not run, safe to try again: refused: why",
+            ),
+            (
+                PgError::Busy,
+                "busy: requests that deliver events are unfinished; nothing was sent, take their \
+                 events first",
             ),
             (PgError::PoolTimeout(why()), "timed out waiting for a pooled connection: why"),
             (PgError::PoolExhausted(why()), "connection pool exhausted: why"),

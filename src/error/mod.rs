@@ -103,12 +103,24 @@ pub enum PgError {
     /// COPY that stands behind other statements shows itself only in the server's answer; it is
     /// refused then, and the text says so.
     Usage(String),
-    /// COMMIT was answered by ROLLBACK: the transaction had failed before, and nothing of it was
-    /// committed. The error that made it fail was reported to the statement that it happened in.
+    /// The transaction that the request belongs to failed, and nothing of it was committed:
+    ///
+    /// * a COMMIT was answered by ROLLBACK, because the transaction had failed before; or
+    /// * the request's own command succeeded, but its group (the requests up to one Sync, which
+    ///   are one transaction) failed later, so that the server undid its work.
+    ///
+    /// The error that made the transaction fail is reported to the request that it happened in.
     RolledBack,
     /// The request surely never reached the server, so it is safe to try again;
     /// [`source`](std::error::Error::source) says why it was not sent.
     NotSent(Box<PgError>),
+    /// The server surely did not run the request, so it is safe to try again: an earlier request
+    /// of its group failed, or the prepared statement that it was to run was stale;
+    /// [`source`](std::error::Error::source) is that error.
+    NotRun(Box<PgError>),
+    /// A blocking call was refused because requests that deliver events are unfinished. Nothing
+    /// was sent: take their events first, then call again.
+    Busy,
     /// No connection of the pool came free within the checkout timeout; why.
     PoolTimeout(String),
     /// The pool has no connection to give, and waiting would not bring one; why.
@@ -143,11 +155,11 @@ impl PgError {
     }
 
     /// The server's own error with all its fields, also when it is the reason of a
-    /// [`PgError::NotSent`].
+    /// [`PgError::NotSent`] or a [`PgError::NotRun`].
     pub fn as_server(&self) -> Option<&ServerError> {
         match self {
             Self::Server(error) => Some(error),
-            Self::NotSent(reason) => reason.as_server(),
+            Self::NotSent(reason) | Self::NotRun(reason) => reason.as_server(),
             _ => None,
         }
     }
@@ -188,6 +200,21 @@ impl PgError {
         }
         self
     }
+
+    /// The same error, with the parameter set of a batch that it happened in (counted from 0) if
+    /// it is a server error or a parameter error that has none yet.
+    ///
+    /// The number goes to [`ServerError::parameter_set`] or [`ParameterError::set`].
+    #[must_use]
+    pub fn at_parameter_set(mut self, set: usize) -> Self {
+        let slot = match &mut self {
+            Self::Server(error) => &mut error.parameter_set,
+            Self::Parameter(error) => &mut error.set,
+            _ => return self,
+        };
+        slot.get_or_insert(set);
+        self
+    }
 }
 
 impl Clone for PgError {
@@ -209,6 +236,8 @@ impl Clone for PgError {
             Self::Usage(why) => Self::Usage(why.clone()),
             Self::RolledBack => Self::RolledBack,
             Self::NotSent(reason) => Self::NotSent(reason.clone()),
+            Self::NotRun(reason) => Self::NotRun(reason.clone()),
+            Self::Busy => Self::Busy,
             Self::PoolTimeout(why) => Self::PoolTimeout(why.clone()),
             Self::PoolExhausted(why) => Self::PoolExhausted(why.clone()),
             Self::PoolValidationFailed(why) => Self::PoolValidationFailed(why.clone()),
@@ -229,7 +258,7 @@ impl std::error::Error for PgError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io(error) => Some(error),
-            Self::NotSent(reason) => Some(&**reason),
+            Self::NotSent(reason) | Self::NotRun(reason) => Some(&**reason),
             _ => None,
         }
     }
@@ -307,6 +336,7 @@ mod tests {
         };
         let parameter = ParameterError {
             index: None,
+            set: None,
             rust_type: "str",
             pg_type: None,
             message: "a NUL byte".to_owned(),
@@ -329,6 +359,8 @@ mod tests {
             PgError::Usage(why()),
             PgError::RolledBack,
             PgError::NotSent(Box::new(PgError::WouldBlock)),
+            PgError::NotRun(Box::new(PgError::RolledBack)),
+            PgError::Busy,
             PgError::PoolTimeout(why()),
             PgError::PoolExhausted(why()),
             PgError::PoolValidationFailed(why()),
@@ -388,6 +420,11 @@ mod tests {
         let source = not_sent.source().and_then(|source| source.downcast_ref::<PgError>());
         assert!(matches!(source, Some(PgError::ConnectionClosed(why)) if why == "by us"));
 
+        let not_run = PgError::NotRun(Box::new(duplicate_key()));
+        let source = not_run.source().and_then(|source| source.downcast_ref::<PgError>());
+        let state = source.and_then(PgError::sql_state);
+        assert_eq!(state, Some(SqlState::UNIQUE_VIOLATION));
+
         assert!(duplicate_key().source().is_none(), "the text says all; no second copy of it");
     }
 
@@ -399,8 +436,11 @@ mod tests {
         assert_eq!(error.hint(), Some("Take another one."));
         assert!(!error.is_transient());
 
-        let wrapped = PgError::NotSent(Box::new(error));
-        assert_eq!(wrapped.sql_state(), Some(SqlState::UNIQUE_VIOLATION));
+        for wrap in [PgError::NotSent, PgError::NotRun] {
+            let wrapped = wrap(Box::new(error.clone()));
+            assert_eq!(wrapped.sql_state(), Some(SqlState::UNIQUE_VIOLATION));
+            assert_eq!(wrapped.hint(), Some("Take another one."));
+        }
 
         for error in every_variant().iter().skip(1) {
             assert!(error.as_server().is_none());
@@ -434,5 +474,24 @@ mod tests {
         assert!(parameter.to_string().starts_with("parameter $2 "), "{parameter}");
         let closed = find("connection closed").at_parameter(2);
         assert_eq!(closed.to_string(), "connection closed: why");
+    }
+
+    #[test]
+    fn s4_11_a_parameter_set_is_added_once_and_only_where_it_belongs() {
+        for error in every_variant() {
+            let had_a_place = matches!(error, PgError::Server(_) | PgError::Parameter(_));
+            let before = error.to_string();
+            let after = error.at_parameter_set(17).at_parameter_set(3);
+            let set = match &after {
+                PgError::Server(error) => error.parameter_set,
+                PgError::Parameter(error) => error.set,
+                _ => None,
+            };
+            assert_eq!(set, had_a_place.then_some(17), "{after:?}");
+            assert_eq!(after.to_string() != before, had_a_place, "{after}");
+        }
+        let message = "duplicate key value violates unique constraint \"t_pkey\"";
+        let error = duplicate_key().at_parameter_set(17);
+        assert_eq!(error.as_server().map(|server| server.message.as_str()), Some(message));
     }
 }

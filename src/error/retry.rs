@@ -188,11 +188,20 @@ mod tests {
     }
 
     #[test]
-    fn s4_6_what_was_not_sent_is_retried() {
+    fn s4_6_what_was_not_sent_or_not_run_is_retried() {
         let not_sent = PgError::NotSent(Box::new(PgError::ConnectionClosed("idle".to_owned())));
-        let (calls, _, outcome) = run(5, vec![not_sent]);
+        let stale = [(b'S', "ERROR"), (b'C', "26000"), (b'M', "no such prepared statement")];
+        let not_run = PgError::NotRun(Box::new(PgError::from_fields(stale)));
+        let (calls, _, outcome) = run(5, vec![not_sent, not_run]);
         assert!(outcome.is_ok());
-        assert_eq!(calls, 2);
+        assert_eq!(calls, 3);
+    }
+
+    #[test]
+    fn s4_6_a_busy_connection_is_not_retried() {
+        let (calls, _, outcome) = run(5, vec![PgError::Busy]);
+        assert!(matches!(outcome, Err(PgError::Busy)));
+        assert_eq!(calls, 1, "the events are still there however long one waits");
     }
 
     #[test]

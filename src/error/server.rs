@@ -11,8 +11,9 @@ use super::{PgError, PgResult, Severity, SqlState};
 /// when the server did not send them; names of objects are given for a limited number of errors
 /// only.
 ///
-/// [`Display`](fmt::Display) gives severity, SQLSTATE, message, detail and hint; `{:#}` adds what
-/// psql shows: the line of SQL with a caret, the internal query, the context.
+/// [`Display`](fmt::Display) gives severity, SQLSTATE, message, detail and hint, and of a batch the
+/// parameter set; `{:#}` adds what psql shows: the line of SQL with a caret, the internal query,
+/// the context.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerError {
@@ -60,6 +61,9 @@ pub struct ServerError {
     /// The SQL text that was running, added by the driver. It is as confidential as the text that
     /// the program sent; the parameters are not part of it.
     pub query: Option<Arc<str>>,
+    /// Which parameter set of a batch the error happened in, counted from 0, added by the driver;
+    /// `None` outside batches.
+    pub parameter_set: Option<usize>,
 }
 
 /// A message of the server that is not an error: the content of a NoticeResponse has the same
@@ -211,6 +215,7 @@ impl Fields {
             routine,
             other_fields: self.other,
             query: None,
+            parameter_set: None,
         })
     }
 }
@@ -284,6 +289,9 @@ impl fmt::Debug for ServerError {
         if let Some(query) = &self.query {
             out.field("query", query);
         }
+        if let Some(set) = self.parameter_set {
+            out.field("parameter_set", &set);
+        }
         out.finish()
     }
 }
@@ -332,6 +340,7 @@ mod tests {
             routine: text("_bt_check_unique"),
             other_fields: vec![(b'z', "future".to_owned())],
             query: None,
+            parameter_set: None,
         };
         assert_eq!(error, expected);
     }
@@ -381,11 +390,15 @@ mod tests {
             "ServerError { severity: Error, code: SqlState(42P01 undefined_table), \
              message: \"no table\", position: 3 }"
         );
-        let all = format!("{:?}", ServerError::parse(EVERY_FIELD).unwrap());
+        let mut every_field = ServerError::parse(EVERY_FIELD).unwrap();
+        every_field.query = Some("select 2".into());
+        every_field.parameter_set = Some(17);
+        let all = format!("{every_field:?}");
         for value in ["FEHLER", "detail", "hint", "666", "_bt_check_unique", "future", "data type"]
         {
             assert!(all.contains(value), "{value} is not in {all}");
         }
+        assert!(all.ends_with("query: \"select 2\", parameter_set: 17 }"), "{all}");
     }
 
     #[test]

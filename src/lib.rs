@@ -39,10 +39,11 @@ pub mod row;
 pub mod types;
 pub mod wire;
 
-pub use crate::config::{PgConfig, ProtocolVersion};
+pub use crate::config::{ExecutionMode, PgConfig, ProtocolVersion};
 pub use crate::connection::{
-    DEFAULT_IO_TIMEOUT, Notification, PgConnection, SimpleResult, Statement, TransactionStatus,
-    retry,
+    DEFAULT_IO_TIMEOUT, Delivery, Drive, Event, Interest, Notification, Outcome, PgConnection,
+    Pipeline, PipelineResult, Request, Rows, SimpleResult, Statement, Submit, Ticket,
+    TransactionStatus, retry,
 };
 pub use crate::error::{ErrorClass, Notice, PgError, PgResult, ServerError, SqlState};
 pub use crate::row::{Column, FromRow, Row, RowRef};

@@ -1,5 +1,6 @@
 //! Making a connection.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -7,8 +8,8 @@ use super::PgConnection;
 use super::kept::Kept;
 use crate::config::PgConfig;
 use crate::engine::{CommandTag, Deadline, Encryption, Engine};
-use crate::error::{PgError, PgResult, Timeout};
-use crate::net::{Address, Connecting, Progress, Socket, wait};
+use crate::error::{PgError, PgResult};
+use crate::net::{Address, Connecting};
 
 impl PgConnection {
     /// Connects to the server of `config`, logs in, and waits until the session is ready.
@@ -28,10 +29,9 @@ impl PgConnection {
     ///   prove itself.
     /// - [`PgError::Timeout`] when it takes too long.
     pub fn connect(config: &PgConfig) -> PgResult<Self> {
-        let limit = config.connect_limit();
-        let deadline =
-            limit.and_then(|(setting, value)| Deadline::after(Instant::now(), setting, value));
-        Self::connect_by(config, deadline)
+        let mut connection = Self::start_connect(config)?;
+        connection.wait_ready()?;
+        Ok(connection)
     }
 
     /// [`connect`](Self::connect) within `timeout`, whatever the configuration says.
@@ -40,72 +40,98 @@ impl PgConnection {
     ///
     /// As [`connect`](Self::connect).
     pub fn connect_with_timeout(config: &PgConfig, timeout: Duration) -> PgResult<Self> {
-        Self::connect_by(config, Deadline::after(Instant::now(), "connect_timeout", timeout))
+        let deadline = Deadline::after(Instant::now(), "connect_timeout", timeout);
+        let mut connection = Self::start_connect_by(config, deadline)?;
+        connection.wait_ready()?;
+        Ok(connection)
     }
 
-    fn connect_by(config: &PgConfig, deadline: Option<Deadline>) -> PgResult<Self> {
+    /// Begins to connect, and returns at once: the start of the non-blocking face.
+    ///
+    /// Call [`drive`](Self::drive) and [`next_event`](Self::next_event) as the
+    /// [sources](Self::sources) get ready, until [`Event::Ready`](crate::engine::Event::Ready) has
+    /// come; or [`wait_ready`](Self::wait_ready).
+    ///
+    /// A host name is looked up by the system's resolver before this returns, which can take a
+    /// while; give an IP address or the folder of a Unix-domain socket where that matters.
+    ///
+    /// # Errors
+    ///
+    /// [`PgError::Config`] when the configuration cannot be used, [`PgError::Io`] when the host has
+    /// no address or none of them can be tried at all. Everything else is told by
+    /// [`next_event`](Self::next_event).
+    pub fn start_connect(config: &PgConfig) -> PgResult<Self> {
+        let limit = config.connect_limit();
+        let deadline =
+            limit.and_then(|(setting, value)| Deadline::after(Instant::now(), setting, value));
+        Self::start_connect_by(config, deadline)
+    }
+
+    fn start_connect_by(config: &PgConfig, deadline: Option<Deadline>) -> PgResult<Self> {
         config.validate()?;
-        let socket = open(config, deadline)?;
-        let mut connection = Self {
+        let target = config.target();
+        let failed = |error: io::Error| PgError::Io(cannot_connect(&target, &error));
+        let addresses = match config.socket_path() {
+            Some(path) => vec![Address::Unix(path)],
+            None => Address::resolve(&config.host, config.port).map_err(failed)?,
+        };
+        let (socket, connecting) = Connecting::start(addresses, Instant::now()).map_err(failed)?;
+        Ok(Self {
             engine: Engine::start(config, Encryption::None, deadline)?,
             socket,
+            in_login: connecting.is_none(),
+            connecting: connecting.map(Box::new),
+            target: target.into(),
             io_timeout: config.get_io_timeout(),
+            drain_timeout: config.get_drain_timeout(),
             send_error: None,
+            set_aside: VecDeque::new(),
             notices: Kept::new(),
             notice_handler: None,
             notifications: Kept::new(),
+            dropped_told: 0,
             last_tag: CommandTag::EMPTY,
-        };
+        })
+    }
+
+    /// Waits until a connect that [`start_connect`](Self::start_connect) began is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn wait_ready(&mut self) -> PgResult<()> {
         loop {
-            connection.take_events().map_err(|error| during_login(error, config))?;
-            if connection.engine.is_ready() {
-                return Ok(connection);
+            if let Err(error) = self.take_events() {
+                return Err(self.during_login(error));
             }
-            if !connection.something_is_late() {
-                connection.turn();
+            if self.engine.is_ready() {
+                return Ok(());
             }
+            if !self.something_is_late() {
+                self.turn(None);
+            }
+        }
+    }
+
+    /// Says where the connection ended that was to be made; what the server itself says stands
+    /// alone.
+    #[cold]
+    pub(super) fn during_login(&self, error: PgError) -> PgError {
+        if !self.in_login {
+            return error;
+        }
+        let text =
+            |error: &dyn std::fmt::Display| format!("{error}, during login at {}", self.target);
+        match error {
+            PgError::ConnectionClosed(why) => PgError::ConnectionClosed(text(&why)),
+            PgError::Protocol(what) => PgError::Protocol(text(&what)),
+            PgError::Io(error) => PgError::Io(io::Error::new(error.kind(), text(&error))),
+            other => other,
         }
     }
 }
 
-/// Says where the connection ended that was to be made; what the server itself says stands alone.
-fn during_login(error: PgError, config: &PgConfig) -> PgError {
-    let text =
-        |error: &dyn std::fmt::Display| format!("{error}, during login at {}", config.target());
-    match error {
-        PgError::ConnectionClosed(why) => PgError::ConnectionClosed(text(&why)),
-        PgError::Protocol(what) => PgError::Protocol(text(&what)),
-        PgError::Io(error) => PgError::Io(io::Error::new(error.kind(), text(&error))),
-        other => other,
-    }
-}
-
-/// A connected socket to the first address of the host that answers.
-fn open(config: &PgConfig, deadline: Option<Deadline>) -> PgResult<Socket> {
-    let failed = |error: io::Error| {
-        let text = format!("cannot connect to {}: {error}", config.target());
-        PgError::Io(io::Error::new(error.kind(), text))
-    };
-    let addresses = match config.socket_path() {
-        Some(path) => vec![Address::Unix(path)],
-        None => Address::resolve(&config.host, config.port).map_err(failed)?,
-    };
-    let mut progress = Connecting::start(addresses, Instant::now()).map_err(failed)?;
-    loop {
-        let connecting = match progress {
-            Progress::Connected(socket) => return Ok(socket),
-            Progress::Pending(connecting) => connecting,
-        };
-        let until = [deadline.map(|limit| limit.at), connecting.retry_at()];
-        let ready = wait(connecting.source(), until.into_iter().flatten().min())?;
-        let now = Instant::now();
-        // A socket that is not writable has no result yet; that it has no error does not mean that
-        // it is connected.
-        let is_late = |limit: &Deadline| !ready && limit.at <= now;
-        if let Some(Deadline { setting, value, .. }) = deadline.filter(is_late) {
-            let doing = "connecting to the server's address";
-            return Err(PgError::Timeout(Box::new(Timeout { setting, value, doing })));
-        }
-        progress = connecting.proceed(now).map_err(failed)?;
-    }
+/// The error that no address of the host can be reached.
+pub(super) fn cannot_connect(target: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot connect to {target}: {error}"))
 }

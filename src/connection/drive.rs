@@ -1,13 +1,28 @@
 //! Moving bytes between the engine and the socket, and waiting.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::{CommandTag, PgConnection};
-use crate::engine::{Deadline, Delivery, Event, Outcome, Request, Ticket};
+use super::PgConnection;
+use super::connect::cannot_connect;
+use crate::engine::{Deadline, Interest};
 use crate::error::{PgError, PgResult, Timeout};
-use crate::net::{Source, wait};
+use crate::net::{Connecting, Source, wait};
+
+/// The most that one [`PgConnection::drive`] receives, in bytes.
+const BUDGET: usize = 256 * 1024;
+
+/// What is left to do after [`PgConnection::drive`], once its events have been taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Drive {
+    /// Nothing until a source is ready or the deadline has come.
+    Idle,
+    /// More, without waiting: the budget of one call is used up. Other connections may have their
+    /// turn first.
+    Again,
+}
 
 /// What became of one attempt to move bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,42 +45,139 @@ impl Moved {
     }
 }
 
+/// The non-blocking face: moving bytes. See the [type](PgConnection#the-non-blocking-face) for who
+/// calls what, and when.
 impl PgConnection {
-    /// Runs a command to its end, and keeps its tag.
-    pub(super) fn run(&mut self, request: Request<'_>) -> PgResult<Outcome> {
-        self.last_tag = CommandTag::EMPTY;
-        let outcome = self.ask(request)?;
-        self.last_tag = outcome.last().tag();
-        Ok(outcome)
+    /// Moves bytes: sends what is pending, receives what is there, up to a budget; goes on with a
+    /// connect; ends what has taken too long. Never waits.
+    ///
+    /// Take all events afterwards, also those that tell an error.
+    pub fn drive(&mut self) -> Drive {
+        if !self.proceed_connecting() {
+            return Drive::Idle;
+        }
+        self.send();
+        let mut received = 0;
+        let mut moved = Moved::Nothing;
+        while self.engine.interest().read {
+            moved = self.receive();
+            match moved {
+                Moved::Bytes(count) => received += count,
+                Moved::Nothing | Moved::End => break,
+            }
+            if !self.engine.recv_was_filled() {
+                break;
+            }
+            if received >= BUDGET {
+                return Drive::Again;
+            }
+        }
+        if moved == Moved::Nothing && self.send_error.is_some() {
+            self.give_up_sending();
+        }
+        if self.engine.deadline().is_none_or(|deadline| deadline > Instant::now()) {
+            return Drive::Idle;
+        }
+        // What has just come may be the answer that would be late otherwise.
+        if received > 0 {
+            return Drive::Again;
+        }
+        self.engine.handle_timeout(Instant::now());
+        Drive::Idle
     }
 
-    /// Brings one request to its end. One that is no command leaves the last command's tag alone.
-    pub(super) fn ask(&mut self, request: Request<'_>) -> PgResult<Outcome> {
-        let deadline = Deadline::after(Instant::now(), "io_timeout", self.io_timeout);
-        let ticket = self.engine.submit(request, Delivery::Collect, deadline)?;
-        self.finish(ticket)
+    /// Sends what is pending, as much as the socket takes; receives nothing. Never waits. What is
+    /// left goes with the next [`drive`](Self::drive).
+    ///
+    /// Call it after [`submit`](Self::submit): it saves the system call by which
+    /// [`drive`](Self::drive) would find that there is no answer yet.
+    #[inline]
+    pub fn flush(&mut self) {
+        self.send();
     }
 
-    /// Moves bytes and waits until a collected request is finished.
-    fn finish(&mut self, ticket: Ticket) -> PgResult<Outcome> {
-        self.turn();
-        loop {
-            let taken = self.take_events();
-            if let Some(outcome) = self.engine.take(ticket)? {
-                return Ok(outcome);
-            }
-            taken?;
-            if !self.something_is_late() {
-                self.turn();
-            }
+    /// The descriptors to watch, and what for. Ask again after each [`drive`](Self::drive): while
+    /// the connection is being made the descriptor can change too, and there may be none for a
+    /// moment.
+    ///
+    /// Watch them level-triggered. Write readiness is wanted only while a write would block.
+    pub fn sources(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
+        let source = self.source();
+        let pair = |Source { fd, read, write }| (fd, Interest { read, write });
+        source.map(pair).into_iter()
+    }
+
+    /// When to call [`drive`](Self::drive) even if no source is ready; `None` for never. It may be
+    /// earlier than necessary: then the call does nothing, and the next answer is exact.
+    #[inline]
+    pub fn deadline(&self) -> Option<Instant> {
+        let retry = self.connecting.as_deref().and_then(Connecting::retry_at);
+        match (retry, self.engine.deadline()) {
+            (Some(retry), Some(deadline)) => Some(retry.min(deadline)),
+            (retry, deadline) => retry.or(deadline),
         }
     }
 
-    /// One turn of every blocking loop: send, receive; if nothing came, wait for what the engine
-    /// wants, and receive what came then.
-    pub(super) fn turn(&mut self) {
+    /// The descriptor, and what to wait for at it.
+    #[inline]
+    fn source(&self) -> Option<Source<'_>> {
+        if let Some(connecting) = &self.connecting {
+            return connecting.source(&self.socket);
+        }
+        let Interest { read, write } = self.engine.interest();
+        let write = write && self.send_error.is_none();
+        Some(Source { fd: self.socket.as_fd(), read, write })
+    }
+
+    /// Goes on with a connect; whether the socket is connected now.
+    #[inline]
+    fn proceed_connecting(&mut self) -> bool {
+        self.connecting.is_none() || self.try_connect()
+    }
+
+    #[cold]
+    fn try_connect(&mut self) -> bool {
+        let now = Instant::now();
+        let Some(connecting) = &mut self.connecting else { return true };
+        match connecting.proceed(&mut self.socket, now) {
+            Ok(true) => {
+                self.connecting = None;
+                self.in_login = true;
+                return true;
+            }
+            Ok(false) => {
+                if self.engine.deadline().is_some_and(|deadline| deadline <= now) {
+                    self.engine.handle_timeout(now);
+                }
+            }
+            Err(error) => {
+                self.connecting = None;
+                self.engine.hung_up(Some(cannot_connect(&self.target, &error)));
+            }
+        }
+        false
+    }
+
+    /// One turn of every blocking loop: send; wait for what the engine wants, until its deadline or
+    /// `until`; receive.
+    ///
+    /// It waits before it receives: right after a request has been sent there is nothing to
+    /// receive. Only when the last read filled its buffer more is likely to be there.
+    pub(super) fn turn(&mut self, until: Option<Instant>) {
+        if !self.proceed_connecting() {
+            let until = [until, self.deadline()].into_iter().flatten().min();
+            self.wait(until);
+            return;
+        }
         self.send();
-        if self.receive() == Moved::Nothing && self.wait(self.engine.deadline()) {
+        if self.engine.recv_was_filled() && self.receive() != Moved::Nothing {
+            return;
+        }
+        let until = match (until, self.engine.deadline()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        if self.wait(until) {
             self.receive();
         }
     }
@@ -96,9 +208,10 @@ impl PgConnection {
     }
 
     /// Sends what the socket takes now.
+    #[inline]
     fn send(&mut self) -> Moved {
         let pending = self.engine.send_pending();
-        if pending.is_empty() || self.send_error.is_some() {
+        if pending.is_empty() || self.send_error.is_some() || self.connecting.is_some() {
             return Moved::Nothing;
         }
         match self.socket.send(pending) {
@@ -116,47 +229,55 @@ impl PgConnection {
     }
 
     /// Receives what is there.
+    #[inline]
     fn receive(&mut self) -> Moved {
+        if self.connecting.is_some() {
+            return Moved::Nothing;
+        }
         let error = match self.socket.recv(self.engine.recv_space()) {
             Ok(0) => None,
             Ok(count) => {
                 self.engine.received(count);
                 return Moved::Bytes(count);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Moved::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.engine.received(0);
+                return Moved::Nothing;
+            }
             Err(error) => Some(error),
         };
         self.engine.hung_up(self.send_error.take().or(error));
         Moved::End
     }
 
-    /// Waits until the socket is ready for what the engine wants or `until` has come; says whether
-    /// it is ready.
+    /// Waits until a source is ready for what is wanted or `until` has come; says whether one is
+    /// ready.
+    #[inline]
     fn wait(&mut self, until: Option<Instant>) -> bool {
-        let interest = self.engine.interest();
-        let write = interest.write && self.send_error.is_none();
-        let source = Source { fd: self.socket.as_fd(), read: interest.read, write };
-        wait(Some(source), until).unwrap_or_else(|error| {
+        wait(self.source(), until).unwrap_or_else(|error| {
             self.engine.hung_up(Some(error));
             true
         })
     }
 
-    /// Takes all events that the received bytes mean.
-    pub(super) fn take_events(&mut self) -> PgResult<()> {
-        while let Some(event) = self.engine.next_event()? {
-            match event {
-                Event::Notice(notice) => match &mut self.notice_handler {
-                    Some(handler) => handler(&notice),
-                    None => self.notices.keep(*notice),
-                },
-                Event::Notification(notification) => self.notifications.keep(notification),
-                // Results are collected, parameters are kept by the session, and `Ready` shows in
-                // `is_ready`.
-                _ => {}
-            }
+    /// Sends and waits once for answers, until `limit` at most, and takes the events of what came.
+    ///
+    /// # Errors
+    ///
+    /// [`PgError::Timeout`] when `limit` has come; what broke the connection.
+    pub(super) fn wait_for_room(&mut self, limit: Option<Deadline>) -> PgResult<()> {
+        self.turn(limit.map(|limit| limit.at));
+        self.take_events()?;
+        if self.something_is_late() {
+            return self.take_events();
         }
-        Ok(())
+        match limit.filter(|limit| limit.at <= Instant::now()) {
+            Some(Deadline { setting, value, .. }) => {
+                let doing = "waiting for room to queue a request";
+                Err(PgError::Timeout(Box::new(Timeout { setting, value, doing })))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Receives what the socket has at this moment and takes it in; returns the number of bytes.
@@ -168,7 +289,10 @@ impl PgConnection {
     /// # Errors
     ///
     /// [`PgError::WouldBlock`] when there is nothing. What broke the connection, when it is broken.
+    /// [`PgError::Busy`] while requests that deliver events are unfinished:
+    /// [`drive`](Self::drive) is the call then.
     pub fn try_fill_read_buf(&mut self) -> PgResult<usize> {
+        self.check_not_busy()?;
         self.take_events()?;
         let moved = self.receive();
         self.take_events()?;
@@ -181,8 +305,9 @@ impl PgConnection {
     /// # Errors
     ///
     /// [`PgError::WouldBlock`] when the socket takes nothing. What broke the connection, when it is
-    /// broken.
+    /// broken. [`PgError::Busy`] as with [`try_fill_read_buf`](Self::try_fill_read_buf).
     pub fn try_write(&mut self) -> PgResult<usize> {
+        self.check_not_busy()?;
         if self.engine.send_pending().is_empty() {
             return self.take_events().map(|()| 0);
         }

@@ -4,36 +4,53 @@
 //! |---|---|
 //! | `mod.rs` | the type, what it knows about its session, its end |
 //! | `connect.rs` | making one: addresses, startup, one deadline over all of it |
-//! | `drive.rs` | moving bytes between engine and socket, and the loop of every blocking call |
+//! | `drive.rs` | moving bytes between engine and socket, and waiting |
+//! | `nonblocking.rs` | submit, events, results: the non-blocking face |
+//! | `blocking.rs` | the loop of every blocking call |
+//! | `query.rs` | queries, the simple protocol |
+//! | `prepared.rs` | prepared statements, batches, the statement cache |
+//! | `rows.rs` | streaming rows |
+//! | `pipeline.rs` | several requests in one round trip |
 //! | `kept.rs` | notices and notifications that nobody has fetched yet |
-//! | `query.rs` | queries, prepared statements, the simple protocol |
 //! | `transaction.rs` | begin, commit, rollback, reset |
 //! | `retry.rs` | doing work again after an error that is safe to retry |
 //!
 //! Every blocking call is the same small loop: submit to the engine, move bytes, take events, wait
 //! in poll(2). There is no second path.
 
+mod blocking;
 mod connect;
 mod drive;
 mod kept;
+mod nonblocking;
+mod pipeline;
+mod prepared;
 mod query;
 mod retry;
+mod rows;
 mod transaction;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
+pub use self::drive::Drive;
+pub use self::pipeline::{Pipeline, PipelineResult};
 pub use self::query::SimpleResult;
 pub use self::retry::retry;
+pub use self::rows::Rows;
 pub use crate::config::DEFAULT_IO_TIMEOUT;
-pub use crate::engine::{CommandTag, Notification, Statement, TransactionStatus};
+pub use crate::engine::{
+    CommandTag, Deadline, Delivery, Event, Interest, Notification, Outcome, ParamSets, Request,
+    Statement, Submit, Ticket, TransactionStatus,
+};
 
 use self::kept::Kept;
 use crate::engine::Engine;
 use crate::error::{Notice, PgError, PgResult};
-use crate::net::Socket;
+use crate::net::{Connecting, Socket};
 
 /// How many reads [`PgConnection::is_alive`] makes at most: a server that never stops sending is
 /// alive.
@@ -41,9 +58,11 @@ const MOST_LOOKS: usize = 64;
 
 /// A connection to a PostgreSQL server.
 ///
-/// The calls of this face block until their answer is there, for [`io_timeout`](Self::io_timeout)
-/// at most. The socket is non-blocking all the same: a call waits in poll(2), with one deadline for
-/// the whole operation.
+/// It has two faces, which can be mixed. The calls of the blocking one ([`query`](Self::query),
+/// [`stream`](Self::stream), [`pipeline`](Self::pipeline) and so on) return when their answer is
+/// there, within [`io_timeout`](Self::io_timeout). The socket is non-blocking all the same: a call
+/// waits in poll(2), with one deadline for the whole operation. The
+/// [non-blocking face](#the-non-blocking-face) is for programs with an event loop.
 ///
 /// A connection belongs to its thread (`!Send`): there are no locks in it, and its rows share
 /// memory with each other. Dropping it says goodbye to the server in one non-blocking write.
@@ -69,15 +88,96 @@ const MOST_LOOKS: usize = 64;
 /// the protocol or the end of the session breaks the connection for good
 /// ([`is_broken`](Self::is_broken)): every later call fails with [`PgError::NotSent`], whose source
 /// is what broke it.
+///
+/// # The non-blocking face
+///
+/// A program with an event loop of its own never waits in a call. It
+///
+/// 1. begins with [`start_connect`](Self::start_connect), and watches the
+///    [`sources`](Self::sources) (level-triggered) and the [`deadline`](Self::deadline);
+/// 2. calls [`drive`](Self::drive) when a source is ready or the deadline has come, then
+///    [`next_event`](Self::next_event) until there is none, whatever `drive` moved;
+/// 3. calls `drive` once more without waiting if it returned [`Drive::Again`] (after the other
+///    connections had their turn);
+/// 4. asks [`sources`](Self::sources) and [`deadline`](Self::deadline) again, since both may have
+///    changed, and waits;
+/// 5. from [`Event::Ready`] on queues requests by [`submit`](Self::submit), as many as it likes
+///    without waiting for answers, and then calls [`flush`](Self::flush) (or `drive`).
+///
+/// What each answer obliges to:
+///
+/// | answer | what to do |
+/// |---|---|
+/// | [`Event::Row`] | read it now: it borrows the connection |
+/// | [`Event::Complete`], [`Event::Failed`] | the ticket has ended; [`take`](Self::take) what was collected |
+/// | `Ok(None)` of `next_event` | wait |
+/// | an error of `next_event` | the connection is broken, all tickets have ended before: drop it |
+/// | [`PgError::WouldBlock`] of `submit` | a limit is reached: take events, drive, submit again later |
+///
+/// A program that uses both faces takes all events before a blocking call: while requests that
+/// deliver events are unfinished, such a call is refused with [`PgError::Busy`].
+///
+/// ```no_run
+/// use chopin_pg::connection::{Delivery, Drive, Event, Request};
+/// use chopin_pg::{PgConfig, PgConnection};
+/// # /// What the program waits in: epoll, kqueue, mio, polling ...
+/// # struct Poller;
+/// # impl Poller {
+/// #     fn wait(&self, connection: &PgConnection) {
+/// #         for (_fd, _interest) in connection.sources() {}
+/// #         let _until = connection.deadline();
+/// #     }
+/// # }
+/// # let poller = Poller;
+///
+/// let mut connection = PgConnection::start_connect(&PgConfig::from_url("postgres://127.0.0.1")?)?;
+/// loop {
+///     let drive = connection.drive();
+///     let mut ready = false;
+///     while let Some(event) = connection.next_event()? {
+///         match event {
+///             Event::Ready => ready = true,
+///             Event::Row { row, .. } => println!("{}", row.get::<i32>(0)?),
+///             Event::Complete { .. } => return Ok(()),
+///             Event::Failed { error, .. } => return Err(error),
+///             _ => {}
+///         }
+///     }
+///     if ready {
+///         let sql = "select generate_series(1, $1)";
+///         connection.submit(Request::Query { sql, params: &(3,) }, Delivery::Events)?;
+///         connection.flush();
+///     }
+///     if drive == Drive::Idle {
+///         poller.wait(&connection); // for its sources, until its deadline
+///     }
+/// }
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), chopin_pg::PgError>(())
+/// ```
+///
+/// `examples/event_loop.rs` is a whole program of this kind, on epoll, with many connections.
 pub struct PgConnection {
     engine: Engine,
+    /// The socket, while it is connected or being connected or failed to be.
     socket: Socket,
+    /// What is left to do for a connect.
+    connecting: Option<Box<Connecting>>,
+    /// Connected, and not ready yet.
+    in_login: bool,
+    /// Where it goes to, for errors.
+    target: Box<str>,
     io_timeout: Duration,
+    drain_timeout: Duration,
     /// Why nothing can be sent any more; told when everything that the server said has been read.
     send_error: Option<io::Error>,
+    /// Terminal events that came during a blocking call, for `next_event`.
+    set_aside: VecDeque<Event<'static>>,
     notices: Kept<Notice>,
     notice_handler: Option<NoticeHandler>,
     notifications: Kept<Notification>,
+    /// How many dropped messages an event has told.
+    dropped_told: u64,
     last_tag: CommandTag,
 }
 
@@ -154,7 +254,7 @@ impl PgConnection {
     }
 
     /// Hands every notice to `handler` from now on, in order with everything else, instead of
-    /// keeping it.
+    /// keeping it. ([`next_event`](Self::next_event) returns it as an event all the same.)
     ///
     /// The handler runs inside the call that met the notice; it cannot use the connection.
     pub fn set_notice_handler(&mut self, handler: impl FnMut(&Notice) + 'static) {
@@ -185,9 +285,31 @@ impl PgConnection {
         self.notices.dropped() + self.notifications.dropped()
     }
 
-    /// The socket's descriptor, to watch it. Nothing else may be done with it.
+    /// The socket's descriptor, to watch it. While a connect is under way it may change. Nothing
+    /// else may be done with it.
     pub fn raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+
+    /// Hands a line for each message that is sent or received to `tracer` from now on, for bug
+    /// reports: the text form of libpq's `PQtrace` without time stamps. Passwords, keys and what
+    /// proves them are masked; SQL texts, parameters and rows are not.
+    ///
+    /// ```no_run
+    /// # let mut connection = chopin_pg::PgConnection::connect(&chopin_pg::PgConfig::from_url("")?)?;
+    /// connection.set_tracer(|line| eprintln!("{line}"));
+    /// # Ok::<(), chopin_pg::PgError>(())
+    /// ```
+    ///
+    /// To trace a login, set it between [`start_connect`](Self::start_connect) and
+    /// [`wait_ready`](Self::wait_ready).
+    pub fn set_tracer(&mut self, tracer: impl FnMut(&str) + 'static) {
+        self.engine.set_tracer(Some(Box::new(tracer)));
+    }
+
+    /// Ends what [`set_tracer`](Self::set_tracer) began.
+    pub fn clear_tracer(&mut self) {
+        self.engine.set_tracer(None);
     }
 
     /// Whether TCP_NODELAY is set: always on TCP, never on a Unix-domain socket, which has no such
@@ -224,6 +346,8 @@ impl fmt::Debug for PgConnection {
 }
 
 impl AsFd for PgConnection {
+    /// The socket's descriptor. While a connect is under way it may change, and
+    /// [`sources`](Self::sources) says whether there is something to wait for at it.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -239,10 +363,10 @@ impl AsRawFd for PgConnection {
 impl Drop for PgConnection {
     fn drop(&mut self) {
         self.engine.terminate();
-        if self.engine.send_pending().is_empty() {
-            return;
+        let pending = self.engine.send_pending();
+        if !pending.is_empty() && self.connecting.is_none() {
+            // If the socket does not take it, the server finds out by the hang-up.
+            let _ = self.socket.send(pending);
         }
-        // If the socket does not take it, the server finds out by the hang-up.
-        let _ = self.socket.send(self.engine.send_pending());
     }
 }

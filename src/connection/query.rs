@@ -1,10 +1,11 @@
-//! Queries: with parameters, prepared, and by the simple protocol.
+//! Queries: with parameters, and by the simple protocol.
 
-use super::{CommandTag, PgConnection, Statement};
+use super::{CommandTag, PgConnection};
+use crate::config::ExecutionMode;
 use crate::engine::{CommandResult, Request};
 use crate::error::{PgError, PgResult};
 use crate::row::{Column, Row};
-use crate::types::{Oid, Params, ToSql};
+use crate::types::{Params, ToSql};
 
 /// What one statement of a simple query returned.
 #[derive(Clone, Debug)]
@@ -127,77 +128,30 @@ impl PgConnection {
         Ok(outcome.last().tag().rows().unwrap_or(0))
     }
 
-    /// Prepares a statement; the server infers the types of its parameters.
-    ///
-    /// The [`Statement`] has no lifetime and is not tied to this connection. A parameter whose Rust
-    /// type is not the one that the server inferred is coerced by the server as in any query: an
-    /// `i32` for a `numeric` parameter works, and bytes are never taken for those of another type.
-    ///
-    /// ```no_run
-    /// # let mut connection = chopin_pg::PgConnection::connect(&chopin_pg::PgConfig::from_url("")?)?;
-    /// let insert = connection.prepare("insert into notes (pitch, name) values ($1, $2)")?;
-    /// for (pitch, name) in [(60, "C4"), (62, "D4")] {
-    ///     connection.execute_prepared(&insert, (pitch, name))?;
-    /// }
-    /// # Ok::<(), chopin_pg::PgError>(())
-    /// ```
+    /// Runs one statement with parameters in another [`ExecutionMode`] than the connection's, and
+    /// returns its rows.
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query).
-    pub fn prepare(&mut self, sql: &str) -> PgResult<Statement> {
-        self.prepare_typed(sql, &[])
-    }
-
-    /// [`prepare`](Self::prepare) with declared types for the first parameters;
-    /// [`Oid::UNSPECIFIED`] leaves one to the server.
-    ///
-    /// # Errors
-    ///
-    /// As [`query`](Self::query).
-    pub fn prepare_typed(&mut self, sql: &str, types: &[Oid]) -> PgResult<Statement> {
-        self.ask(Request::Prepare { sql, types })?.into_statement().ok_or_else(|| {
-            PgError::Protocol("preparing a statement was answered without one".to_owned())
-        })
-    }
-
-    /// Runs a prepared statement and returns its rows. A connection that has not prepared it does
-    /// so first, in the same round trip.
-    ///
-    /// # Errors
-    ///
-    /// As [`query`](Self::query); [`PgError::Usage`] when the number of parameters is not the
-    /// statement's.
-    pub fn query_prepared(
+    /// As [`query`](Self::query); [`PgError::Usage`] for parameters in
+    /// [`ExecutionMode::Simple`].
+    pub fn query_in(
         &mut self,
-        statement: &Statement,
+        mode: ExecutionMode,
+        sql: &str,
         params: impl Params,
     ) -> PgResult<Vec<Row>> {
-        Ok(self.run(Request::Execute { statement, params: &params })?.into_rows())
+        Ok(self.run_in(Some(mode), Request::Query { sql, params: &params })?.into_rows())
     }
 
-    /// Runs a prepared statement and returns the number of rows that it touched.
-    ///
-    /// # Errors
-    ///
-    /// As [`query_prepared`](Self::query_prepared).
-    pub fn execute_prepared(
-        &mut self,
-        statement: &Statement,
-        params: impl Params,
-    ) -> PgResult<u64> {
-        let outcome = self.run(Request::Execute { statement, params: &params })?;
-        Ok(outcome.last().tag().rows().unwrap_or(0))
+    /// How queries are run: [`ExecutionMode::Cached`] unless the configuration says otherwise.
+    pub fn execution_mode(&self) -> ExecutionMode {
+        self.engine.execution_mode()
     }
 
-    /// Closes a prepared statement on this connection. It is not needed: a statement whose last
-    /// handle is gone is closed by itself, a little later.
-    ///
-    /// # Errors
-    ///
-    /// As [`query`](Self::query).
-    pub fn close_statement(&mut self, statement: &Statement) -> PgResult<()> {
-        self.ask(Request::Close { statement }).map(drop)
+    /// Sets how queries are run, from the next one on.
+    pub fn set_execution_mode(&mut self, mode: ExecutionMode) {
+        self.engine.set_execution_mode(mode);
     }
 
     /// Runs a string of statements without parameters (the simple protocol) and returns the rows of

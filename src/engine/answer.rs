@@ -8,38 +8,35 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::event::{CommandTag, Delivery, Event, Notification, Ticket};
-use super::flight::{InFlight, Kind, Phase};
-use super::statement::Statement;
+use super::buffer::Message;
+use super::event::{CommandTag, Delivery, Event, Notification};
+use super::flight::{Execute, InFlight, Kind, Phase, Remedy, Sql};
 use super::{Engine, Session, Step};
-use crate::error::{PgError, PgResult, ServerError, SqlState, short_type_name};
+use crate::error::{PgError, PgResult, ServerError, SqlState};
 use crate::row::{Column, split_cells};
-use crate::types::{Format, Oid, TypeMap};
-use crate::wire::backend::{Field, List, TransactionStatus, tag};
-use crate::wire::{Backend, Frame, frontend};
+use crate::types::{Format, Oid};
+use crate::wire::backend::{Field, List, tag};
+use crate::wire::{Backend, frontend};
 
 impl Engine {
-    /// Takes the message of `size` bytes that was just consumed.
+    /// Takes a message that was just consumed.
     #[inline]
-    pub(super) fn step_answer(&mut self, size: usize) -> PgResult<Step> {
-        let Some(frame) = self.recv.consumed(size) else {
-            return Ok(Step::Starved);
-        };
+    pub(super) fn step_answer(&mut self, message: Message) -> PgResult<Step> {
+        let frame = self.recv.frame(message);
         if frame.tag == tag::DATA_ROW {
-            return Self::data_row(&mut self.in_flight.front_mut(), frame, &mut self.cells, size);
+            return data_row(self.flights.current_mut(), frame.body, &mut self.cells, message);
         }
-        let tag = frame.tag;
-        let message = Backend::parse(frame)?;
+        let answer = Backend::parse(frame)?;
         let sent = self.send.sent_up_to();
         // Nothing that comes can be the answer to a request of which nothing was sent.
-        let Some(request) = self.in_flight.front_mut().filter(|request| request.is_sent(sent))
+        let Some(request) = self.flights.current_mut().filter(|request| request.is_sent(sent))
         else {
-            return unasked(&mut self.session, &mut self.pending, tag, message);
+            return self.between_answers(message);
         };
-        match (request.phase, message) {
-            (Phase::Close(left), Backend::CloseComplete) => {
-                request.phase =
-                    if left > 1 { Phase::Close(left - 1) } else { request.first_phase() };
+        match (request.phase, answer) {
+            (Phase::Close, Backend::CloseComplete) => {
+                request.closes.pop();
+                request.phase = request.first_phase();
             }
             (Phase::Parse, Backend::ParseComplete) => self.parse_complete(),
             (Phase::StatementParameters, Backend::ParameterDescription(list)) => {
@@ -51,108 +48,94 @@ impl Engine {
             }
             (Phase::StatementColumns, Backend::RowDescription(fields)) => {
                 request.columns = Some(columns(fields)?);
-                request.phase = Phase::Sync;
+                self.flights.answered();
             }
-            (Phase::StatementColumns, Backend::NoData) => request.phase = Phase::Sync,
-            (Phase::Bind, Backend::BindComplete) => request.phase = Phase::PortalColumns,
+            (Phase::StatementColumns, Backend::NoData) => self.flights.answered(),
+            (Phase::Bind, Backend::BindComplete) => return Ok(bind_complete(request)),
             (Phase::PortalColumns, Backend::RowDescription(fields)) => {
-                request.phase = Phase::PortalRows;
-                self.describe(columns(fields)?);
+                let columns = columns(fields)?;
+                return Ok(self.described(Some(columns)));
             }
+            (Phase::PortalColumns, Backend::NoData) => return Ok(self.described(None)),
             (Phase::Command, Backend::RowDescription(fields)) => {
+                request.describe(columns(fields)?);
                 request.phase = Phase::CommandRows;
-                self.describe(columns(fields)?);
+                return Ok(tell_columns(request));
             }
-            (Phase::PortalColumns, Backend::NoData) => request.phase = Phase::PortalRows,
             (
                 Phase::PortalRows | Phase::Command | Phase::CommandRows | Phase::CopyOut,
                 Backend::CommandComplete { tag },
-            ) => self.command_complete(command_tag(tag)?),
+            ) => return command_tag(tag).map(|tag| self.command_complete(tag)),
             (Phase::PortalRows | Phase::Command, Backend::EmptyQueryResponse) => {
-                self.command_complete(CommandTag::EMPTY);
+                return Ok(self.command_complete(CommandTag::EMPTY));
             }
             (Phase::PortalRows | Phase::Command, Backend::CopyInResponse(_)) => {
                 self.refuse_copy_in()?;
             }
             (Phase::PortalRows | Phase::Command, Backend::CopyOutResponse(_)) => {
-                refuse_copy_out(request);
+                request.phase = Phase::CopyOut;
+                self.flights.refuse(copy_out_refusal());
             }
             (Phase::CopyOut, Backend::CopyData(_) | Backend::CopyDone) => {}
-            (Phase::Sync, Backend::ReadyForQuery(status)) => self.ready_for_query(status),
-            (Phase::Command, Backend::ReadyForQuery(status)) if request.completed => {
-                self.ready_for_query(status);
+            (Phase::Sync, Backend::ReadyForQuery(status)) => return Ok(self.ready(status)),
+            (Phase::Command, Backend::ReadyForQuery(status)) if request.commands > 0 => {
+                return Ok(self.ready(status));
             }
             (_, Backend::ErrorResponse(fields)) => {
                 self.error_response(ServerError::parse(fields)?)?;
             }
-            (_, message) => return any_time(&mut self.session, &mut self.pending, tag, message),
-        }
-        Ok(Step::Consumed)
-    }
-
-    /// A row: to the arena of a collected request, to the caller as an event, or to nobody.
-    #[inline]
-    fn data_row(
-        request: &mut Option<&mut InFlight>,
-        frame: Frame<'_>,
-        cells: &mut Vec<usize>,
-        size: usize,
-    ) -> PgResult<Step> {
-        let Some(request) = request.as_mut() else {
-            return Err(out_of_place(tag::DATA_ROW));
-        };
-        let (Phase::PortalRows | Phase::CommandRows, Some(columns)) =
-            (request.phase, request.columns.as_deref())
-        else {
-            return Err(out_of_place(tag::DATA_ROW));
-        };
-        let Some((count, body)) = frame.body.split_first_chunk() else {
-            return Err(PgError::Protocol("malformed DataRow: it has no cell count".to_owned()));
-        };
-        let count = i16::from_be_bytes(*count);
-        if usize::try_from(count) != Ok(columns.len()) {
-            return Err(PgError::Protocol(format!(
-                "a DataRow has {count} cells, but {} columns were described",
-                columns.len()
-            )));
-        }
-        match (request.delivery, &mut request.rows) {
-            (Delivery::Collect, Some(rows)) => rows.push(body)?,
-            (Delivery::Events, _) => {
-                cells.clear();
-                split_cells(body, columns.len(), 0, cells)?;
-                return Ok(Step::Row(request.ticket, size));
-            }
-            // Drained, but still looked at: what is malformed must not pass because nobody wants
-            // it.
-            _ => {
-                cells.clear();
-                split_cells(body, columns.len(), 0, cells)?;
+            (_, answer) => {
+                return any_time(&mut self.session, &mut self.pending, frame.tag, answer);
             }
         }
         Ok(Step::Consumed)
     }
 
-    /// The columns of the rows that follow.
-    fn describe(&mut self, columns: Rc<[Column]>) {
-        let Some(request) = self.in_flight.front_mut() else {
-            return;
-        };
-        request.describe(Some(Rc::clone(&columns)));
-        if request.delivery == Delivery::Events {
-            self.pending.push_back(Event::Columns { ticket: request.ticket, columns });
+    /// Takes a message that comes while nothing is awaited: between the requests of an open group,
+    /// or while the connection is idle.
+    fn between_answers(&mut self, message: Message) -> PgResult<Step> {
+        let frame = self.recv.frame(message);
+        match Backend::parse(frame)? {
+            Backend::ErrorResponse(fields) => {
+                let error = ServerError::parse(fields)?;
+                // Until the Sync of its group an error belongs to the request before. An error that
+                // the server says to nobody ends the session, or it ended while we were idle.
+                if error.severity.ends_session() || !self.flights.has_answered() {
+                    return Err(error.into());
+                }
+                self.flights.fail(error.into(), Remedy::None);
+                Ok(Step::Consumed)
+            }
+            answer => any_time(&mut self.session, &mut self.pending, frame.tag, answer),
+        }
+    }
+
+    /// What a portal returns is known now.
+    fn described(&mut self, columns: Option<Rc<[Column]>>) -> Step {
+        let Some(request) = self.flights.current_mut() else { return Step::Consumed };
+        request.phase = Phase::PortalRows;
+        if let (Kind::Execute(Execute { name: Some(name), .. }), Sql::Statement(statement)) =
+            (&request.kind, &request.sql)
+        {
+            self.prepared.described(statement, name, columns.clone());
+        }
+        match columns {
+            Some(columns) => {
+                request.describe(columns);
+                tell_columns(request)
+            }
+            None => Step::Consumed,
         }
     }
 
     fn parse_complete(&mut self) {
-        let Some(request) = self.in_flight.front_mut() else {
-            return;
-        };
-        request.phase = match &request.kind {
+        let Some(request) = self.flights.current_mut() else { return };
+        request.phase = match &mut request.kind {
             Kind::Prepare { .. } => Phase::StatementParameters,
-            Kind::Execute { statement, .. } => {
-                if let Some((statement, name)) = statement {
-                    self.statements.prepared(statement, *name);
+            Kind::Execute(execute) => {
+                execute.parse = false;
+                if let (Some(name), Sql::Statement(statement)) = (&execute.name, &request.sql) {
+                    self.prepared.parsed(statement, name);
                 }
                 Phase::Bind
             }
@@ -161,19 +144,28 @@ impl Engine {
     }
 
     /// A command is done. It is not certain yet: the request is complete at ReadyForQuery only.
-    fn command_complete(&mut self, tag: CommandTag) {
-        if matches!(tag.as_str(), "DISCARD ALL" | "DEALLOCATE ALL") {
-            self.statements.clear();
+    #[inline]
+    fn command_complete(&mut self, tag: CommandTag) -> Step {
+        if tag.ends_statements() {
+            self.prepared.clear();
+        } else if tag.is_commit() {
+            self.flights.commit();
         }
-        let Some(request) = self.in_flight.front_mut() else {
-            return;
-        };
-        request.phase =
-            if matches!(request.kind, Kind::Simple) { Phase::Command } else { Phase::Sync };
+        let Some(request) = self.flights.current_mut() else { return Step::Consumed };
+        let (ticket, events) = (request.ticket, request.delivery == Delivery::Events);
         request.command_complete(tag);
-        if request.delivery == Delivery::Events {
-            self.pending.push_back(Event::CommandComplete { ticket: request.ticket, tag });
+        match &mut request.kind {
+            Kind::Simple => {
+                request.columns = None;
+                request.phase = Phase::Command;
+            }
+            Kind::Execute(execute) if execute.sets_left > 0 => {
+                execute.sets_left -= 1;
+                request.phase = Phase::Bind;
+            }
+            _ => self.flights.answered(),
         }
+        if events { Step::Command(ticket, tag) } else { Step::Consumed }
     }
 
     /// The server wants COPY data that nobody has: it is told so, if nothing is on its way to it
@@ -181,163 +173,134 @@ impl Engine {
     fn refuse_copy_in(&mut self) -> PgResult<()> {
         let why = "COPY from STDIN goes through copy_in, not through a query; the COPY was refused";
         let sent = self.send.sent_up_to();
-        if self.in_flight.iter().skip(1).any(|request| request.is_sent(sent)) {
+        let (first, follower) = (self.flights.current(), self.flights.after_current());
+        if follower.is_some_and(|request| request.is_sent(sent)) {
             return Err(PgError::Protocol(format!(
                 "{why}; the requests behind it are lost in its data"
             )));
         }
-        let Some(request) = self.in_flight.front_mut() else {
-            return Ok(());
-        };
-        request.error.get_or_insert_with(|| PgError::Usage(why.to_owned()));
+        let Some(request) = first else { return Ok(()) };
+        let is_simple = matches!(request.kind, Kind::Simple);
+        let at = request.bytes.end.max(sent);
+        self.flights.refuse(PgError::Usage(why.to_owned()));
         let mut refusal = Vec::new();
         frontend::copy_fail(&mut refusal, why)?;
         // The Sync behind a COPY of the extended protocol was swallowed while the server waited for
         // data.
-        if !matches!(request.kind, Kind::Simple) {
+        if !is_simple {
             frontend::sync(&mut refusal);
         }
         // Before the requests of which nothing was sent.
-        let at = request.bytes.end.max(sent);
-        let length = refusal.len() as u64;
-        request.bytes.end = at + length;
         self.send.insert(at, &refusal);
-        for later in self.in_flight.iter_mut().skip(1) {
-            later.bytes = later.bytes.start + length..later.bytes.end + length;
-        }
+        let length = refusal.len() as u64;
+        self.flights.grow_current(at + length, length);
         Ok(())
     }
 
     fn error_response(&mut self, error: ServerError) -> PgResult<()> {
-        let Some(request) = self.in_flight.front_mut() else {
+        if error.severity.ends_session() {
             return Err(error.into());
-        };
-        let ends_session = error.severity.ends_session();
-        match (request.phase, &request.kind) {
-            // Closes that the server did not get to.
-            (Phase::Close(left), _) => {
-                let done = request.closes.len().saturating_sub(left);
-                request.closes.drain(..done);
-                request.closes.drain(..).for_each(|name| self.statements.unwanted(name));
-            }
-            // Parsed, but nobody will know it.
-            (
-                Phase::StatementParameters | Phase::StatementColumns | Phase::Sync,
-                Kind::Prepare { name, .. },
-            ) if request.error.is_none() => self.statements.unwanted(*name),
-            // The statement is stale, or gone; the next execution prepares it again.
-            (Phase::Bind, Kind::Execute { statement: Some((statement, _)), .. })
-                if is_stale(error.code) =>
+        }
+        let Some(request) = self.flights.current() else { return Err(error.into()) };
+        let remedy = match (request.phase, &request.kind) {
+            (Phase::Bind, Kind::Execute(Execute { known: true, .. }))
+                if request.commands == 0 && is_stale(error.code) =>
             {
-                self.statements.forget(statement);
+                Remedy::ParseAgain
             }
-            _ => {}
-        }
-        if ends_session {
-            return Err(error.into());
-        }
-        request.phase = Phase::Sync;
-        request.error.get_or_insert_with(|| error.into());
-        Ok(())
-    }
-
-    /// The end of the group: now it is certain what became of the request.
-    fn ready_for_query(&mut self, status: TransactionStatus) {
-        self.session.set_transaction_status(status);
-        let Some(mut request) = self.in_flight.pop_front() else {
-            return;
+            (Phase::PortalRows, Kind::Execute(_))
+                if !request.has_rows && lacks_binary_output(&error) =>
+            {
+                Remedy::AskForText
+            }
+            _ => Remedy::None,
         };
-        self.drained();
-        let params = request.params;
-        if let Some(error) = request.error.take() {
-            self.fail(request, error);
-        } else {
-            self.complete(request);
-        }
-        self.declared.drain(..params);
-    }
-
-    fn complete(&mut self, mut request: InFlight) {
-        if let Kind::Prepare { name, params } = request.kind {
-            if request.delivery == Delivery::Discard {
-                self.statements.unwanted(name);
-            } else {
-                let columns = request.columns.unwrap_or_else(|| Rc::from([]));
-                let statement = Statement::new(request.sql, params, columns);
-                self.statements.prepared(&statement, name);
-                request.outcome.statement = Some(statement);
+        let sets = match &request.kind {
+            Kind::Execute(execute) if execute.sets_left + request.commands > 0 => {
+                Some(request.commands)
             }
-        }
-        match request.delivery {
-            Delivery::Discard => return,
-            Delivery::Collect => self.finished.push((request.ticket, Ok(request.outcome))),
-            Delivery::Events => {}
-        }
-        self.pending.push_back(Event::Complete { ticket: request.ticket });
-    }
-
-    /// Ends a request that has left the queue with an error.
-    pub(super) fn fail(&mut self, request: InFlight, error: PgError) {
-        let mut error = error.with_query(&request.sql);
-        if let PgError::Server(server) = &mut error {
-            if let Some(hint) = self.parameter_hint(server, request.params) {
-                server.hint = Some(match server.hint.take() {
-                    Some(first) => format!("{first}\n{hint}"),
-                    None => hint,
-                });
-            }
-        }
-        self.tell_failure(request.ticket, request.delivery, error);
-    }
-
-    /// The terminal event of a request that failed.
-    pub(super) fn tell_failure(&mut self, ticket: Ticket, delivery: Delivery, error: PgError) {
-        match delivery {
-            Delivery::Discard => return,
-            Delivery::Collect => self.finished.push((ticket, Err(error.clone()))),
-            Delivery::Events => {}
-        }
-        self.pending.push_back(Event::Failed { ticket, error });
-    }
-
-    /// What to do about an error over parameter types: says what each parameter was declared as.
-    fn parameter_hint(&self, error: &ServerError, params: usize) -> Option<String> {
-        let about_types = [
-            SqlState::AMBIGUOUS_PARAMETER,
-            SqlState::INDETERMINATE_DATATYPE,
-            SqlState::AMBIGUOUS_FUNCTION,
-            SqlState::DATATYPE_MISMATCH,
-            SqlState::UNDEFINED_FUNCTION,
-        ];
-        if params == 0 || !about_types.contains(&error.code) {
-            return None;
-        }
-        const SHOWN: usize = 20;
-        let list = self.declared.iter().take(params.min(SHOWN)).enumerate();
-        let list = list.map(|(index, (rust_type, oid))| {
-            let (rust_type, oid) = (short_type_name(rust_type), TypeMap::builtin().describe(*oid));
-            format!("${}: {rust_type} -> {oid}", index + 1)
-        });
-        let list: Vec<_> = list.collect();
-        let more = if params > SHOWN { ", ..." } else { "" };
-        Some(format!(
-            "Write $n::type where a parameter is to have another type; they were declared as {}{more}.",
-            list.join(", ")
-        ))
+            _ => None,
+        };
+        let error = PgError::from(error);
+        let error = sets.into_iter().fold(error, PgError::at_parameter_set);
+        self.flights.fail(error, remedy);
+        Ok(())
     }
 }
 
-/// Takes a message that answers nothing: an error that the server says to nobody in particular ends
-/// the session, or it ended while we were idle.
-fn unasked(
-    session: &mut Session,
-    pending: &mut VecDeque<Event<'static>>,
-    tag: u8,
-    message: Backend<'_>,
+/// A row: to the arena of a collected request, to the caller as an event, or to nobody.
+#[inline]
+fn data_row(
+    request: Option<&mut InFlight>,
+    body: &[u8],
+    cells: &mut Vec<usize>,
+    message: Message,
 ) -> PgResult<Step> {
-    match message {
-        Backend::ErrorResponse(fields) => Err(ServerError::parse(fields)?.into()),
-        message => any_time(session, pending, tag, message),
+    let Some(request) = request else {
+        return Err(out_of_place(tag::DATA_ROW));
+    };
+    let (Phase::PortalRows | Phase::CommandRows, Some(columns)) =
+        (request.phase, request.columns.as_deref())
+    else {
+        return Err(out_of_place(tag::DATA_ROW));
+    };
+    let Some((count, body)) = body.split_first_chunk() else {
+        return Err(PgError::Protocol("malformed DataRow: it has no cell count".to_owned()));
+    };
+    let count = i16::from_be_bytes(*count);
+    if usize::try_from(count) != Ok(columns.len()) {
+        return Err(wrong_cell_count(count, columns.len()));
+    }
+    request.has_rows = true;
+    if request.delivery == Delivery::Collect {
+        // Nobody else has the set until it is finished.
+        if let Some(rows) = request.rows.as_mut().and_then(Rc::get_mut) {
+            rows.push(body)?;
+            return Ok(Step::Consumed);
+        }
+    }
+    // A row that is drained is still looked at: what is malformed must not pass because nobody
+    // wants it.
+    cells.clear();
+    split_cells(body, columns.len(), 0, cells)?;
+    Ok(match request.delivery {
+        Delivery::Events => Step::Row(message),
+        _ => Step::Consumed,
+    })
+}
+
+#[cold]
+fn wrong_cell_count(count: i16, columns: usize) -> PgError {
+    PgError::Protocol(format!("a DataRow has {count} cells, but {columns} columns were described"))
+}
+
+/// A portal was made. Its columns are described next, or known from an earlier run.
+#[inline]
+fn bind_complete(request: &mut InFlight) -> Step {
+    if let Kind::Execute(execute) = &mut request.kind {
+        if std::mem::take(&mut execute.describe) {
+            request.phase = Phase::PortalColumns;
+            return Step::Consumed;
+        }
+    }
+    request.phase = Phase::PortalRows;
+    if request.commands > 0 {
+        return Step::Consumed;
+    }
+    match request.columns.take() {
+        Some(columns) => {
+            request.describe(columns);
+            tell_columns(request)
+        }
+        None => Step::Consumed,
+    }
+}
+
+#[inline]
+fn tell_columns(request: &InFlight) -> Step {
+    match request.delivery {
+        Delivery::Events => Step::Columns,
+        _ => Step::Consumed,
     }
 }
 
@@ -366,13 +329,12 @@ pub(super) fn any_time(
 }
 
 /// The server sends COPY data that nobody wants: they are dropped, and the request fails.
-fn refuse_copy_out(request: &mut InFlight) {
-    request.phase = Phase::CopyOut;
-    request.error.get_or_insert_with(|| {
-        let why = "COPY to STDOUT goes through copy_out, not through a query: its data were dropped; \
-                   the other statements of the text were run";
-        PgError::Usage(why.to_owned())
-    });
+fn copy_out_refusal() -> PgError {
+    PgError::Usage(
+        "COPY to STDOUT goes through copy_out, not through a query: its data were dropped; \
+         the other statements of the text were run"
+            .to_owned(),
+    )
 }
 
 /// Whether an error instead of BindComplete says that a statement is not what it was when it was
@@ -381,6 +343,13 @@ fn refuse_copy_out(request: &mut InFlight) {
 fn is_stale(code: SqlState) -> bool {
     matches!(code, SqlState::FEATURE_NOT_SUPPORTED | SqlState::INVALID_SQL_STATEMENT_NAME)
         || code.class() == "42"
+}
+
+/// Whether the server failed because a type has no binary output function. Both routines that find
+/// out raise it; the message may be in any language.
+fn lacks_binary_output(error: &ServerError) -> bool {
+    error.code == SqlState::UNDEFINED_FUNCTION
+        && matches!(error.routine.as_deref(), Some("getTypeBinaryOutputInfo" | "array_send"))
 }
 
 fn command_tag(tag: &[u8]) -> PgResult<CommandTag> {

@@ -2,51 +2,95 @@
 
 use std::fmt;
 
+use super::lease::{self, LARGE, SMALL};
 use crate::crypto::wipe;
 use crate::wire::frame::{self, Front};
 use crate::wire::{Frame, Malformed};
-
-/// What a buffer starts with.
-const INITIAL: usize = 8 * 1024;
-
-/// A buffer that has grown past this gives its memory back once it is empty.
-const KEEP: usize = 64 * 1024;
 
 /// Received bytes: filled at the end, consumed at the front by a cursor.
 ///
 /// Nothing moves per message; the tail is moved to the front only when space runs out. The buffer
 /// doubles when it is full, so it is never larger than twice what came: no declared length is
-/// trusted.
+/// trusted. Empty, it is given back to the thread.
 #[derive(Default)]
 pub(super) struct RecvBuffer {
     /// Wholly initialised; `start..end` has been received and not consumed.
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// The last read filled the space that it was given, so that there may be more.
+    filled: bool,
+    /// The last read brought much, so that more room is worth it.
+    busy: bool,
+}
+
+/// A message that was consumed, by its place in the buffer. Copy, so that it outlives the borrow of
+/// the buffer; good until [`RecvBuffer::space`] is called.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message {
+    pub(super) tag: u8,
+    start: usize,
+    end: usize,
+}
+
+/// What stands at the front of the received bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Next {
+    /// A whole message; the cursor has moved over it.
+    Message(Message),
+    /// Its end has not come yet.
+    Incomplete,
+    /// Its body is declared to have this many bytes, which is over the limit.
+    TooLong(u64),
 }
 
 impl RecvBuffer {
     /// Where the next bytes go; never empty.
+    #[inline]
     pub(super) fn space(&mut self) -> &mut [u8] {
+        if self.bytes.is_empty() {
+            self.bytes = lease::lease_recv(self.busy);
+        }
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-            if self.bytes.len() > KEEP {
-                self.bytes = Vec::new();
-            }
-        }
-        if self.end == self.bytes.len() && self.start > 0 {
-            self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
         }
         if self.end == self.bytes.len() {
-            self.bytes.resize((self.bytes.len() * 2).max(INITIAL), 0);
+            self.make_room();
         }
         self.bytes.get_mut(self.end..).unwrap_or_default()
     }
 
+    /// The end of the buffer is reached: the tail moves to the front, or the buffer doubles.
+    fn make_room(&mut self) {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.bytes.len() < LARGE {
+            let mut larger = lease::lease_recv(true);
+            if let (Some(room), Some(tail)) =
+                (larger.get_mut(..self.end), self.bytes.get(..self.end))
+            {
+                room.copy_from_slice(tail);
+            }
+            lease::return_recv(std::mem::replace(&mut self.bytes, larger));
+        } else if self.end > self.bytes.len() / 2 {
+            self.bytes.resize(self.bytes.len() * 2, 0);
+        }
+    }
+
     /// `count` bytes were written to the front of [`space`](Self::space).
+    #[inline]
     pub(super) fn received(&mut self, count: usize) {
         self.end = (self.end + count).min(self.bytes.len());
+        self.filled = self.end == self.bytes.len();
+        self.busy = count >= SMALL;
+    }
+
+    /// Whether the last read filled its space, so that there may be more in the socket.
+    #[inline]
+    pub(super) fn was_filled(&self) -> bool {
+        self.filled
     }
 
     /// What has been received and not consumed.
@@ -54,23 +98,40 @@ impl RecvBuffer {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// The next message, if it is whole.
-    pub(super) fn front(&self, limit: usize) -> Result<Front<'_>, Malformed> {
-        frame::next(self.unread(), limit)
+    /// The next message, if it is whole: the cursor moves over it, and its bytes stay where they
+    /// are until [`space`](Self::space) is called.
+    #[inline]
+    pub(super) fn next(&mut self, limit: usize) -> Result<Next, Malformed> {
+        let unread = self.bytes.get(self.start..self.end).unwrap_or_default();
+        Ok(match frame::next(unread, limit)? {
+            Front::Whole(frame, size) => {
+                let (start, end) = (self.start + frame::HEADER, self.start + size);
+                self.start = end;
+                Next::Message(Message { tag: frame.tag, start, end })
+            }
+            Front::Incomplete { .. } => Next::Incomplete,
+            Front::TooLong { declared } => Next::TooLong(declared),
+        })
     }
 
-    /// Moves the cursor over `count` bytes. They stay where they are until [`space`](Self::space)
-    /// is called.
+    /// A message that was consumed.
+    #[inline]
+    pub(super) fn frame(&self, message: Message) -> Frame<'_> {
+        let body = self.bytes.get(message.start..message.end).unwrap_or_default();
+        Frame { tag: message.tag, body }
+    }
+
+    /// Moves the cursor over `count` bytes.
     pub(super) fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
     }
 
-    /// The message of `size` bytes that was consumed last.
-    pub(super) fn consumed(&self, size: usize) -> Option<Frame<'_>> {
-        let start = self.start.checked_sub(size)?;
-        match frame::next(self.bytes.get(start..self.start)?, usize::MAX) {
-            Ok(Front::Whole(frame, _)) => Some(frame),
-            _ => None,
+    /// Gives the memory back if there is nothing in it.
+    #[inline]
+    pub(super) fn release_if_empty(&mut self) {
+        if self.start == self.end && !self.bytes.is_empty() {
+            (self.start, self.end) = (0, 0);
+            lease::return_recv(std::mem::take(&mut self.bytes));
         }
     }
 
@@ -83,12 +144,18 @@ impl RecvBuffer {
     /// Whether the next message is here to the end, so that it can be consumed without reading
     /// more.
     pub(super) fn has_whole_message(&self) -> bool {
-        !matches!(self.front(usize::MAX), Ok(Front::Incomplete { .. }))
+        !matches!(frame::next(self.unread(), usize::MAX), Ok(Front::Incomplete { .. }))
     }
 
     /// Whether much is unread, so that reading more should wait if some of it can be consumed.
     pub(super) fn is_full(&self) -> bool {
-        self.end - self.start >= KEEP
+        self.end - self.start >= LARGE
+    }
+}
+
+impl Drop for RecvBuffer {
+    fn drop(&mut self) {
+        lease::return_recv(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -100,6 +167,9 @@ impl fmt::Debug for RecvBuffer {
 }
 
 /// Bytes to send, numbered from the beginning of the connection.
+///
+/// A little of what was sent is kept until the buffer is [released](Self::release), so that a
+/// request can be written again when its prepared statement turns out to be stale.
 #[derive(Default)]
 pub(super) struct SendBuffer {
     bytes: Vec<u8>,
@@ -111,34 +181,61 @@ pub(super) struct SendBuffer {
 
 impl SendBuffer {
     /// The number of the byte that will be appended next.
+    #[inline]
     pub(super) fn end(&self) -> u64 {
         self.base + self.bytes.len() as u64
     }
 
     /// The number of the byte that will be sent next.
+    #[inline]
     pub(super) fn sent_up_to(&self) -> u64 {
         self.base + self.head as u64
     }
 
+    /// How many bytes wait to be sent.
+    #[inline]
+    pub(super) fn unsent(&self) -> usize {
+        self.bytes.len() - self.head
+    }
+
     /// The buffer to append messages to.
+    #[inline]
     pub(super) fn writer(&mut self) -> &mut Vec<u8> {
-        if self.head == self.bytes.len() {
-            self.discard_sent();
+        if self.bytes.capacity() == 0 {
+            self.bytes = lease::lease_send();
         }
         &mut self.bytes
     }
 
     /// What is to be sent, up to the byte numbered `limit`.
+    #[inline]
     pub(super) fn pending(&self, limit: u64) -> &[u8] {
         let end = usize::try_from(limit.saturating_sub(self.base)).unwrap_or(usize::MAX);
         self.bytes.get(self.head..end.min(self.bytes.len())).unwrap_or_default()
     }
 
+    /// The bytes numbered `from..to`, if they are still here.
+    pub(super) fn kept(&self, from: u64, to: u64) -> Option<&[u8]> {
+        let place = |number: u64| usize::try_from(number.checked_sub(self.base)?).ok();
+        self.bytes.get(place(from)?..place(to)?)
+    }
+
     /// The first `count` pending bytes have been sent.
+    #[inline]
     pub(super) fn sent(&mut self, count: usize) {
         self.head = (self.head + count).min(self.bytes.len());
-        if self.head == self.bytes.len() || (self.head > KEEP && self.head > self.bytes.len() / 2) {
+        if self.head > LARGE && self.head > self.bytes.len() / 2 {
             self.discard_sent();
+        }
+    }
+
+    /// Gives the memory back if everything was sent; nothing of it is needed any more.
+    #[inline]
+    pub(super) fn release(&mut self) {
+        if self.head == self.bytes.len() {
+            self.base += self.head as u64;
+            self.head = 0;
+            lease::return_send(std::mem::take(&mut self.bytes));
         }
     }
 
@@ -181,25 +278,30 @@ impl SendBuffer {
 
     /// Forgets everything that has not been sent.
     pub(super) fn clear(&mut self) {
-        self.base = self.sent_up_to();
-        self.head = 0;
-        self.bytes = Vec::new();
+        self.bytes.truncate(self.head);
+        self.release();
     }
 
     fn discard_sent(&mut self) {
         self.base += self.head as u64;
         self.bytes.drain(..self.head);
         self.head = 0;
-        if self.bytes.is_empty() && self.bytes.capacity() > KEEP {
+        if self.bytes.is_empty() && self.bytes.capacity() > LARGE {
             self.bytes = Vec::new();
         }
+    }
+}
+
+impl Drop for SendBuffer {
+    fn drop(&mut self) {
+        lease::return_send(std::mem::take(&mut self.bytes));
     }
 }
 
 /// How much, not what.
 impl fmt::Debug for SendBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SendBuffer({} bytes unsent)", self.bytes.len() - self.head)
+        write!(f, "SendBuffer({} bytes unsent)", self.unsent())
     }
 }
 
@@ -207,28 +309,48 @@ impl fmt::Debug for SendBuffer {
 mod tests {
     use super::*;
 
-    #[test]
-    fn receive_space_is_reused_and_grows_only_when_full() {
-        let mut buffer = RecvBuffer::default();
-        assert_eq!(buffer.space().len(), INITIAL);
-        buffer.received(INITIAL);
-        buffer.consume(INITIAL - 10);
-        assert_eq!(buffer.space().len(), INITIAL - 10, "the tail was moved to the front");
-        assert_eq!(buffer.unread().len(), 10);
-        buffer.received(INITIAL - 10);
-        assert_eq!(buffer.space().len(), INITIAL, "a full buffer doubles");
-        assert_eq!(buffer.unread().len(), INITIAL);
+    /// Fills all the space that the buffer has.
+    fn fill(buffer: &mut RecvBuffer) -> usize {
+        let room = buffer.space().len();
+        buffer.received(room);
+        room
     }
 
     #[test]
-    fn a_large_receive_buffer_is_given_back_when_it_is_empty() {
+    fn receive_space_is_reused_and_grows_only_when_full() {
         let mut buffer = RecvBuffer::default();
-        while buffer.unread().len() <= KEEP {
-            let room = buffer.space().len();
-            buffer.received(room);
+        assert_eq!(fill(&mut buffer), SMALL);
+        buffer.consume(SMALL - 10);
+        assert_eq!(buffer.space().len(), LARGE - 10, "what comes fast gets more room");
+        assert_eq!(buffer.unread().len(), 10);
+        assert_eq!(fill(&mut buffer), LARGE - 10);
+        buffer.consume(LARGE - 10);
+        assert_eq!(buffer.space().len(), LARGE - 10, "the tail was moved to the front");
+        assert_eq!(fill(&mut buffer), LARGE - 10);
+        assert_eq!(buffer.space().len(), LARGE, "a full buffer doubles");
+        assert_eq!(buffer.unread().len(), LARGE);
+    }
+
+    #[test]
+    fn h41_a_large_receive_buffer_is_given_back_when_it_is_empty() {
+        let mut buffer = RecvBuffer::default();
+        while buffer.unread().len() <= LARGE {
+            fill(&mut buffer);
         }
         buffer.consume(usize::MAX);
-        assert_eq!(buffer.space().len(), INITIAL);
+        buffer.release_if_empty();
+        assert_eq!(buffer.bytes.capacity(), 0);
+        buffer.received(0);
+        assert!(buffer.space().len() <= LARGE);
+    }
+
+    #[test]
+    fn h41_a_large_send_buffer_is_given_back_when_it_is_sent() {
+        let mut buffer = SendBuffer::default();
+        buffer.writer().resize(100 << 20, 0);
+        buffer.sent(100 << 20);
+        assert!(buffer.bytes.capacity() <= LARGE);
+        assert_eq!((buffer.sent_up_to(), buffer.end()), (100 << 20, 100 << 20));
     }
 
     #[test]
@@ -269,9 +391,12 @@ mod tests {
         assert_eq!(buffer.pending(4), b"s");
         buffer.writer().extend_from_slice(b"second");
         assert_eq!((buffer.sent_up_to(), buffer.end()), (3, 11));
+        assert_eq!(buffer.kept(1, 7), Some(&b"irstse"[..]));
         buffer.remove(5, 11);
         assert_eq!(buffer.pending(u64::MAX), b"st");
         buffer.sent(2);
+        buffer.release();
+        assert_eq!(buffer.kept(1, 4), None);
         buffer.writer().extend_from_slice(b"third");
         assert_eq!((buffer.sent_up_to(), buffer.end()), (5, 10));
         buffer.sent(1);

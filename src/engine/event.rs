@@ -37,12 +37,13 @@ pub enum Delivery {
 pub enum Event<'a> {
     /// Authentication and startup are over; requests are answered from here on.
     Ready,
-    /// The columns of the rows that follow.
+    /// The columns of the rows that follow. It can come twice, if the request had to be written
+    /// again before its first row.
     Columns {
         /// Whose rows.
         ticket: Ticket,
         /// The columns.
-        columns: Rc<[Column]>,
+        columns: &'a Rc<[Column]>,
     },
     /// A row.
     Row {
@@ -81,9 +82,20 @@ pub enum Event<'a> {
         /// Its value.
         value: Box<str>,
     },
+    /// So many notices and notifications were kept for nobody for too long, and had to give way to
+    /// newer ones. Only a connection that is used through blocking calls too keeps any.
+    MessagesDropped {
+        /// How many, since this event came last.
+        count: u64,
+    },
 }
 
 impl Event<'_> {
+    /// Whether it is the terminal event of this request.
+    pub(crate) fn is_end_of(&self, ticket: Option<Ticket>) -> bool {
+        matches!(self, Self::Complete { .. } | Self::Failed { .. }) && self.ticket() == ticket
+    }
+
     /// The request that the event is about, if it is about one.
     pub fn ticket(&self) -> Option<Ticket> {
         match self {
@@ -129,10 +141,27 @@ impl CommandTag {
         tag.is_ascii().then_some(Self { bytes, length: u8::try_from(tag.len()).ok()? })
     }
 
+    #[inline]
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    }
+
+    /// Whether the server has forgotten all prepared statements by this command.
+    #[inline]
+    pub(super) fn ends_statements(&self) -> bool {
+        self.bytes.starts_with(b"D")
+            && matches!(self.as_bytes(), b"DISCARD ALL" | b"DEALLOCATE ALL")
+    }
+
+    /// Whether a transaction was committed by this command.
+    #[inline]
+    pub(super) fn is_commit(&self) -> bool {
+        self.as_bytes() == b"COMMIT"
+    }
+
     /// The tag's text.
     pub fn as_str(&self) -> &str {
-        let tag = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
-        std::str::from_utf8(tag).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
     /// The number of rows that the command touched; `None` for commands that do not count rows.
@@ -157,7 +186,7 @@ impl fmt::Display for CommandTag {
 /// What one command returned.
 #[derive(Debug)]
 pub struct CommandResult {
-    pub(super) rows: Option<RowSet>,
+    pub(super) rows: Option<Rc<RowSet>>,
     pub(super) tag: CommandTag,
 }
 
@@ -176,7 +205,7 @@ impl CommandResult {
 
     /// How many rows came.
     pub fn len(&self) -> usize {
-        self.rows.as_ref().map_or(0, RowSet::len)
+        self.rows.as_ref().map_or(0, |rows| rows.len())
     }
 
     /// Whether no rows came.
@@ -186,7 +215,7 @@ impl CommandResult {
 
     /// The rows.
     pub fn into_rows(self) -> Vec<Row> {
-        self.rows.map(RowSet::into_rows).unwrap_or_default()
+        self.rows.map(RowSet::rows).unwrap_or_default()
     }
 }
 
@@ -197,11 +226,17 @@ pub struct Outcome {
     pub(super) earlier: Vec<CommandResult>,
     pub(super) last: CommandResult,
     pub(super) statement: Option<Statement>,
+    /// How many rows each parameter set of a batch touched.
+    pub(super) counts: Vec<u64>,
 }
 
 impl Outcome {
-    pub(super) const NOTHING: Self =
-        Self { earlier: Vec::new(), last: CommandResult::NOTHING, statement: None };
+    pub(super) const NOTHING: Self = Self {
+        earlier: Vec::new(),
+        last: CommandResult::NOTHING,
+        statement: None,
+        counts: Vec::new(),
+    };
 
     /// The result of the last command.
     pub fn last(&self) -> &CommandResult {
@@ -221,6 +256,17 @@ impl Outcome {
     /// The rows of the last command.
     pub fn into_rows(self) -> Vec<Row> {
         self.last.into_rows()
+    }
+
+    /// How many rows each parameter set of a batch touched, in the order of the sets; empty for
+    /// everything else, also for a batch of one set.
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
+    /// The statement that a [`Request::Prepare`](super::Request::Prepare) made.
+    pub fn statement(&self) -> Option<&Statement> {
+        self.statement.as_ref()
     }
 
     /// The statement that a [`Request::Prepare`](super::Request::Prepare) made.

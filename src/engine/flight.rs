@@ -1,20 +1,22 @@
-//! One request in flight: what it is, what it waits for, what it has got so far.
+//! The requests in flight: what each waits for, and which group it belongs to.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
 use super::deadline::Deadline;
 use super::event::{CommandResult, CommandTag, Delivery, Outcome, Ticket};
-use super::statement::{Name, Statement};
+use super::prepared::Name;
+use super::statement::Statement;
 use crate::error::PgError;
 use crate::row::{Column, RowSet};
+use crate::types::Oid;
 
-/// The message that a request waits for next. An ErrorResponse may come instead of any of them and
-/// leads to `Sync`.
+/// The message that a request waits for next. An ErrorResponse may come instead of any of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// This many CloseComplete.
-    Close(usize),
+    /// CloseComplete, once for each of the request's `closes`.
+    Close,
     /// ParseComplete.
     Parse,
     /// ParameterDescription.
@@ -33,6 +35,8 @@ pub(super) enum Phase {
     CommandRows,
     /// The rest of a COPY that nobody asked for, up to CommandComplete.
     CopyOut,
+    /// Nothing: its answer is complete, the next request's follows.
+    Answered,
     /// ReadyForQuery.
     Sync,
 }
@@ -40,15 +44,53 @@ pub(super) enum Phase {
 /// What a request is; what follows what in its answer.
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// Bind, Describe, Execute of a statement; `parse` when a Parse goes before, with the name that
-    /// it makes.
-    Execute { parse: bool, statement: Option<(Statement, Name)> },
+    /// Bind and Execute, maybe several times, maybe with a Parse and a Describe before.
+    Execute(Execute),
     /// Parse, Describe.
-    Prepare { name: Name, params: Vec<crate::types::Oid> },
+    Prepare { name: Option<Name>, params: Vec<Oid> },
     /// Query.
     Simple,
     /// Nothing but what stands before the Sync.
     Sync,
+}
+
+/// The course of an execution.
+#[derive(Debug)]
+pub(super) struct Execute {
+    /// A Parse goes before, and its ParseComplete has not come.
+    pub(super) parse: bool,
+    /// The name that the statement has on the server; `None` for the unnamed one.
+    pub(super) name: Option<Name>,
+    /// A Describe stands between the next Bind and its Execute.
+    pub(super) describe: bool,
+    /// The server had the statement when this was written: an error instead of BindComplete says
+    /// that it is stale.
+    pub(super) known: bool,
+    /// How many further parameter sets follow the one that is being run.
+    pub(super) sets_left: usize,
+    /// It was written a second time already.
+    pub(super) again: bool,
+}
+
+/// The SQL text of a request, for errors.
+#[derive(Debug)]
+pub(super) enum Sql {
+    /// That of a statement.
+    Statement(Statement),
+    /// Its own.
+    Text(Rc<str>),
+    /// None.
+    Nothing,
+}
+
+impl Sql {
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Statement(statement) => statement.sql(),
+            Self::Text(text) => text,
+            Self::Nothing => "",
+        }
+    }
 }
 
 /// A request from `submit` to its ReadyForQuery.
@@ -58,61 +100,330 @@ pub(super) struct InFlight {
     pub(super) kind: Kind,
     pub(super) phase: Phase,
     pub(super) delivery: Delivery,
+    /// Its last message is a Sync.
+    pub(super) ends_group: bool,
+    /// Nobody waits for it any more, and nothing new is sent until its answer has been drained.
+    pub(super) late: bool,
+    /// When it has taken too long; of a request that is only drained, when to give up.
     pub(super) deadline: Option<Deadline>,
     /// Where its bytes are in the stream of sent bytes.
     pub(super) bytes: Range<u64>,
-    pub(super) sql: Rc<str>,
-    /// How many entries of the engine's `declared` are its own.
-    pub(super) params: usize,
-    /// Statements that it closes.
+    pub(super) sql: Sql,
+    /// Its parameters, if they were declared in a Parse: Rust type and declared type, for errors.
+    pub(super) declared: Vec<(&'static str, Oid)>,
+    /// Statements that it closes, in the reverse order of their Close messages.
     pub(super) closes: Vec<Name>,
     /// The columns in force.
     pub(super) columns: Option<Rc<[Column]>>,
-    pub(super) rows: Option<RowSet>,
+    /// Collected rows of the command that is being run.
+    pub(super) rows: Option<Rc<RowSet>>,
+    /// A row has come.
+    pub(super) has_rows: bool,
+    /// Commands that are complete.
+    pub(super) commands: usize,
+    /// What they returned, if it is collected.
     pub(super) outcome: Outcome,
-    /// Whether `outcome.last` is the result of a command.
-    pub(super) completed: bool,
-    /// Why it has failed; told at ReadyForQuery.
-    pub(super) error: Option<PgError>,
 }
 
 impl InFlight {
     /// Whether any of its bytes has left, when everything before byte `sent` has.
+    #[inline]
     pub(super) fn is_sent(&self, sent: u64) -> bool {
         self.bytes.start < sent
     }
 
-    pub(super) fn columns(&self) -> Option<&[Column]> {
-        self.columns.as_deref()
-    }
-
-    /// The phase after the last CloseComplete: where the request itself begins.
+    /// The phase in which the request begins.
+    #[inline]
     pub(super) fn first_phase(&self) -> Phase {
-        match self.kind {
-            Kind::Execute { parse: true, .. } | Kind::Prepare { .. } => Phase::Parse,
-            Kind::Execute { parse: false, .. } => Phase::Bind,
+        match &self.kind {
+            _ if !self.closes.is_empty() => Phase::Close,
+            Kind::Execute(Execute { parse: true, .. }) | Kind::Prepare { .. } => Phase::Parse,
+            Kind::Execute(_) => Phase::Bind,
             Kind::Simple => Phase::Command,
             Kind::Sync => Phase::Sync,
         }
     }
 
-    /// The columns of the rows that follow, or none.
-    pub(super) fn describe(&mut self, columns: Option<Rc<[Column]>>) {
-        self.rows = match (&columns, self.delivery) {
-            (Some(columns), Delivery::Collect) => Some(RowSet::new(Rc::clone(columns))),
-            _ => None,
-        };
-        self.columns = columns;
+    /// The columns of the rows that follow.
+    #[inline]
+    pub(super) fn describe(&mut self, columns: Rc<[Column]>) {
+        if self.delivery == Delivery::Collect && self.rows.is_none() {
+            self.rows = Some(Rc::new(RowSet::new(Rc::clone(&columns))));
+        }
+        self.columns = Some(columns);
     }
 
-    /// A command is done: its rows and tag become a result.
+    /// A command is done: what it returned is kept, if it is collected. The sets of a batch have
+    /// one result together.
+    #[inline]
     pub(super) fn command_complete(&mut self, tag: CommandTag) {
+        self.commands += 1;
+        if self.delivery != Delivery::Collect {
+            return;
+        }
+        if let Kind::Execute(execute) = &self.kind {
+            if self.commands > 1 || execute.sets_left > 0 {
+                self.outcome.counts.push(tag.rows().unwrap_or(0));
+            }
+            if execute.sets_left > 0 {
+                return;
+            }
+        }
         let result = CommandResult { rows: self.rows.take(), tag };
-        self.columns = None;
         let earlier = std::mem::replace(&mut self.outcome.last, result);
-        if self.completed {
+        if self.commands > 1 && matches!(self.kind, Kind::Simple) {
             self.outcome.earlier.push(earlier);
         }
-        self.completed = true;
+    }
+}
+
+/// Why a group failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// The place of the request that failed, from the front of the queue.
+    pub(super) index: usize,
+    pub(super) error: PgError,
+    /// What can be done about it.
+    pub(super) remedy: Remedy,
+    /// The server does not know of it: the rest of the group succeeded.
+    pub(super) alone: bool,
+}
+
+/// What can be done about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Nothing.
+    None,
+    /// The prepared statement was stale and nothing was run: it is parsed anew.
+    ParseAgain,
+    /// The server cannot send a column in binary: it is asked for as text.
+    AskForText,
+}
+
+/// The requests in flight, in the order of their answers: those that were sent before those that
+/// were not, and the requests of a group one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    queue: VecDeque<InFlight>,
+    /// How many requests of the front group have been answered: the place of the one whose answer
+    /// comes now. After an error it is the place of the one that waits for ReadyForQuery.
+    answering: usize,
+    /// The error of the front group.
+    failure: Option<Failure>,
+    /// A request of the front group that this side refuses to complete, whatever the server says
+    /// of it.
+    refusal: Option<Failure>,
+    /// How many requests of the front group stand before or are a COMMIT that succeeded: what
+    /// fails later cannot undo them.
+    committed: usize,
+    /// The last group has no Sync yet.
+    open: bool,
+    /// The number of the last group.
+    group: u64,
+}
+
+impl Flights {
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether the last group has no Sync yet.
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// The number of the group that a request would belong to that is pushed now.
+    #[inline]
+    pub(super) fn next_group(&self) -> u64 {
+        if self.open { self.group } else { self.group + 1 }
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&InFlight> {
+        self.queue.get(index)
+    }
+
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut InFlight> {
+        self.queue.get_mut(index)
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &InFlight> + ExactSizeIterator {
+        self.queue.iter()
+    }
+
+    pub(super) fn find(&self, ticket: Ticket) -> Option<usize> {
+        // Tickets are given out in the order of the queue.
+        self.queue.binary_search_by_key(&ticket, |request| request.ticket).ok()
+    }
+
+    /// The request whose answer comes now.
+    #[inline]
+    pub(super) fn current(&self) -> Option<&InFlight> {
+        self.queue.get(self.answering)
+    }
+
+    /// The request whose answer comes now.
+    #[inline]
+    pub(super) fn current_mut(&mut self) -> Option<&mut InFlight> {
+        self.queue.get_mut(self.answering)
+    }
+
+    /// Puts a request behind the others.
+    #[inline]
+    pub(super) fn push(&mut self, request: InFlight) {
+        if !self.open {
+            self.group += 1;
+        }
+        self.open = !request.ends_group;
+        self.queue.push_back(request);
+        if self.failure.is_some() {
+            // It may belong to a group that has failed already: then it will not be run.
+            self.await_sync();
+        }
+    }
+
+    /// The last request of the open group is its last; `end` is the number of the byte behind its
+    /// Sync.
+    pub(super) fn end_group(&mut self, end: u64) {
+        self.open = false;
+        let last = self.queue.len().saturating_sub(1);
+        let Some(request) = self.queue.get_mut(last) else { return };
+        request.ends_group = true;
+        request.bytes.end = end;
+        if request.phase == Phase::Answered {
+            request.phase = Phase::Sync;
+            self.answering = last;
+        }
+        if self.failure.is_some() {
+            self.await_sync();
+        }
+    }
+
+    /// The answer of the current request is complete.
+    #[inline]
+    pub(super) fn answered(&mut self) {
+        let Some(request) = self.queue.get_mut(self.answering) else { return };
+        if request.ends_group {
+            request.phase = Phase::Sync;
+        } else {
+            request.phase = Phase::Answered;
+            self.answering += 1;
+        }
+    }
+
+    /// The current request, and all before it in its group, are committed.
+    pub(super) fn commit(&mut self) {
+        self.committed = self.answering + 1;
+    }
+
+    /// The front group has failed, by the request whose answer is coming or, between two requests,
+    /// the one before. The first error counts.
+    pub(super) fn fail(&mut self, error: PgError, remedy: Remedy) {
+        if self.failure.is_some() {
+            return;
+        }
+        let index = self.answering.min(self.queue.len().saturating_sub(1));
+        self.failure = Some(Failure { index, error, remedy, alone: false });
+        self.await_sync();
+    }
+
+    /// The current request is to fail with this error, whatever the server says of it.
+    pub(super) fn refuse(&mut self, error: PgError) {
+        let (index, remedy) = (self.answering, Remedy::None);
+        self.refusal.get_or_insert(Failure { index, error, remedy, alone: true });
+    }
+
+    /// Whether requests of the front group have been answered, and the group has no end yet.
+    pub(super) fn has_answered(&self) -> bool {
+        self.answering > 0
+    }
+
+    /// The request behind the current one.
+    pub(super) fn after_current(&self) -> Option<&InFlight> {
+        self.queue.get(self.answering + 1)
+    }
+
+    /// `length` bytes more belong to the current request, the last of which is numbered `end - 1`.
+    pub(super) fn grow_current(&mut self, end: u64, length: u64) {
+        if let Some(request) = self.current_mut() {
+            request.bytes.end = end;
+        }
+        self.move_back(self.answering + 1, length);
+    }
+
+    /// The server skips everything up to the Sync of the front group.
+    fn await_sync(&mut self) {
+        let last = self.queue.iter().position(|request| request.ends_group);
+        self.answering = last.unwrap_or(self.queue.len());
+        if let Some(request) = self.queue.get_mut(self.answering) {
+            request.phase = Phase::Sync;
+        }
+    }
+
+    /// The front group is at its end: its length, its error, and how many of its requests are
+    /// committed whatever the error. The requests are to be popped.
+    #[inline]
+    pub(super) fn end(&mut self) -> (usize, Option<Failure>, usize) {
+        let count = self.answering + 1;
+        self.answering = 0;
+        let committed = std::mem::take(&mut self.committed);
+        if self.failure.is_none() && self.refusal.is_none() {
+            return (count, None, committed);
+        }
+        let failure = match (self.failure.take(), self.refusal.take()) {
+            // The server's error is about what this side did to it.
+            (Some(failure), Some(refusal)) if failure.index == refusal.index => {
+                Some(Failure { error: refusal.error, ..failure })
+            }
+            (failure, refusal) => failure.or(refusal),
+        };
+        (count, failure, committed)
+    }
+
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<InFlight> {
+        self.queue.pop_front()
+    }
+
+    /// The places of the group that the request at `index` belongs to.
+    pub(super) fn group_of(&self, index: usize) -> Range<usize> {
+        let is_end = |at: &usize| self.queue.get(*at).is_some_and(|request| request.ends_group);
+        let start = (0..index).rev().find(is_end).map_or(0, |end| end + 1);
+        let end = (index..self.queue.len()).find(is_end).map_or(self.queue.len(), |end| end + 1);
+        start..end
+    }
+
+    /// Takes a group out, of which nothing was sent. The bytes of those behind it are renumbered.
+    pub(super) fn take_out(&mut self, group: Range<usize>) -> Vec<InFlight> {
+        if group.end == self.queue.len() {
+            self.open = false;
+        }
+        let taken: Vec<_> = self.queue.drain(group.clone()).collect();
+        let length: u64 = taken.iter().map(|request| request.bytes.end - request.bytes.start).sum();
+        for later in self.queue.iter_mut().skip(group.start) {
+            later.bytes = later.bytes.start - length..later.bytes.end - length;
+        }
+        taken
+    }
+
+    /// `length` bytes were put before the requests from `index` on.
+    pub(super) fn move_back(&mut self, index: usize, length: u64) {
+        for later in self.queue.iter_mut().skip(index) {
+            later.bytes = later.bytes.start + length..later.bytes.end + length;
+        }
+    }
+
+    /// Everything, when the connection breaks: the requests, and the error of the front group.
+    pub(super) fn take_all(&mut self) -> (Vec<InFlight>, Option<Failure>) {
+        self.answering = 0;
+        self.open = false;
+        let failure = self.failure.take().or(self.refusal.take());
+        (self.queue.drain(..).collect(), failure)
     }
 }

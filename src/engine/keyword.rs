@@ -31,6 +31,32 @@ pub(super) fn copy_direction(sql: &str) -> Option<&'static str> {
     is_client.then_some(call)
 }
 
+/// Whether the statement that `sql` begins with returns the same columns at every run until the
+/// server says otherwise (error 0A000): SELECT and its like. The columns of FETCH, EXECUTE, SHOW,
+/// CALL and others depend on more than their text.
+pub(super) fn runs_from_description(sql: &str) -> bool {
+    const WORDS: [&str; 8] =
+        ["select", "insert", "update", "delete", "merge", "values", "with", "table"];
+    // A SELECT may stand in parentheses.
+    let mut text = sql;
+    loop {
+        text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+        let (comment, rest) = if text.starts_with("--") {
+            split_after(text, text.find('\n').map(|end| end + 1))
+        } else if text.starts_with("/*") {
+            split_after(text, comment_end(text))
+        } else {
+            ("", text)
+        };
+        if comment.is_empty() {
+            break;
+        }
+        text = rest;
+    }
+    let word = split_after(text, text.find(|c| !is_word(c))).0;
+    WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
+}
+
 /// The bare words of an SQL text that stand outside of parentheses, in order, and the semicolons
 /// between its statements. Comments, string constants (also dollar-quoted) and quoted names are
 /// passed over; a qualified name is one word.
@@ -178,6 +204,42 @@ mod tests {
         for sql in ["'abc", "\"abc", "/* abc", "-- abc", "$$ abc", "$", "E'\\", "$x", "/", "", "("]
         {
             assert_eq!(words(sql), [""; 0], "{sql}");
+        }
+    }
+
+    #[test]
+    fn h46_only_what_keeps_its_columns_runs_from_a_description() {
+        for sql in [
+            "select 1",
+            "SELECT 1",
+            " -- c\n /* a /* b */ */ ( (select 1) union select 2)",
+            "(/* c */ select 1)",
+            "insert into t values (1) returning a",
+            "update t set a = 1",
+            "delete from t",
+            "merge into t using s on true when matched then do nothing",
+            "values (1)",
+            "with a as (select 1) table a",
+            "table t",
+        ] {
+            assert!(runs_from_description(sql), "{sql}");
+        }
+        for sql in [
+            "",
+            "fetch all in c",
+            "execute p",
+            "show all",
+            "call p()",
+            "explain select 1",
+            "selected",
+            "select1 from t",
+            "-- select",
+            "/* select */",
+            "'select'",
+            "begin",
+            "create table t (a int)",
+        ] {
+            assert!(!runs_from_description(sql), "{sql}");
         }
     }
 

@@ -5,55 +5,72 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `mod.rs` | the type, and moving bytes through it |
+//! | `mod.rs` | the type, moving bytes through it, its events |
 //! | `startup.rs` | everything before the first ReadyForQuery |
-//! | `request.rs` | what can be asked, and writing it into the send buffer |
+//! | `request.rs` | what can be asked, and how |
+//! | `submit.rs` | queueing a request: limits, groups, taking back what could not be written |
+//! | `write.rs` | the messages of a request |
+//! | `statement.rs` | a prepared statement, whatever connection runs it |
+//! | `catalogue.rs` | the statement cache, shared by connections |
+//! | `prepared.rs` | what one connection's server has prepared |
 //! | `keyword.rs` | what kind of statement a text begins with |
-//! | `flight.rs` | one request in flight: what it waits for next |
-//! | `answer.rs` | what a message means for the request at the front of the queue |
+//! | `flight.rs` | the requests in flight: what each waits for, and their groups |
+//! | `answer.rs` | what a message means for the request whose answer comes |
+//! | `group.rs` | the end of a group: what became of each request |
+//! | `again.rs` | writing a request a second time |
 //! | `deadline.rs` | a moment, and the setting that it comes from |
 //! | `time.rs` | deadlines, and what is not wanted any more |
-//! | `statement.rs` | prepared statements and their names |
 //! | `session.rs` | what the server says about the session |
 //! | `event.rs` | what the caller is told |
-//! | `buffer.rs` | the two buffers |
+//! | `buffer.rs`, `lease.rs` | the two buffers, and where their memory comes from |
+//! | `tracing.rs` | telling a tracer each message |
 //!
 //! This module is public so that tools can stand on it, and unstable: it may change in any release.
 
+mod again;
 mod answer;
 mod buffer;
+mod catalogue;
 mod deadline;
 mod event;
 mod flight;
+mod group;
 mod keyword;
+mod lease;
+mod prepared;
 mod request;
 mod session;
 mod startup;
 mod statement;
+mod submit;
 mod time;
+mod tracing;
+mod write;
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
+pub use self::catalogue::Catalogue;
 pub use self::deadline::Deadline;
 pub use self::event::{CommandResult, CommandTag, Delivery, Event, Notification, Outcome, Ticket};
-pub use self::request::Request;
+pub use self::request::{ParamSets, Request, Submit};
 pub use self::session::Session;
 pub use self::startup::{Encryption, TransportAction};
 pub use self::statement::Statement;
 pub use crate::wire::backend::TransactionStatus;
 
-use self::buffer::{RecvBuffer, SendBuffer};
-use self::flight::InFlight;
+pub(crate) use self::buffer::Message;
+use self::buffer::{Next, RecvBuffer, SendBuffer};
+use self::flight::Flights;
+use self::prepared::Prepared;
 use self::startup::Startup;
-use self::statement::Statements;
 use self::time::Clock;
-use crate::config::PgConfig;
+use self::tracing::Tracing;
+use crate::config::{ExecutionMode, PgConfig};
 use crate::crypto;
 use crate::error::{BufferOverflow, PgError, PgResult};
-use crate::row::RowRef;
-use crate::types::Oid;
-use crate::wire::frame::Front;
-use crate::wire::{Malformed, frontend};
+use crate::row::{Column, RowRef};
+use crate::wire::Malformed;
 
 /// What the transport should wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,42 +93,65 @@ pub struct Interest {
 ///    [`hung_up`](Engine::hung_up), once.
 /// 4. After either, the caller takes events from [`next_event`](Engine::next_event) until there are
 ///    none. An event borrows the engine; its bytes are gone with the next call of `recv_space`.
-/// 5. [`submit`](Engine::submit) queues a request at any time after [`Event::Ready`]. Every ticket
-///    gets exactly one terminal event, also when the connection breaks. The result of a request
-///    with [`Delivery::Collect`] is fetched with [`take`](Engine::take) after its terminal event.
+/// 5. [`submit`](Engine::submit) queues a request at any time after [`Event::Ready`]; it never
+///    depends on an answer that has not come. Every ticket gets exactly one terminal event, also
+///    when the connection breaks. The result of a request with [`Delivery::Collect`] is fetched
+///    with [`take`](Engine::take) after its terminal event.
 /// 6. At [`deadline`](Engine::deadline) the caller calls
 ///    [`handle_timeout`](Engine::handle_timeout), and takes events again.
 /// 7. If [`transport_action`](Engine::transport_action) returns something, the transport does it
 ///    before anything else.
+///
+/// # Groups
+///
+/// The requests up to one Sync are a group. A request is a group of its own, unless it is submitted
+/// without a Sync ([`Submit::no_sync`]): then it waits for [`end_group`](Engine::end_group), or for
+/// a request with one. A group that fails leaves nothing behind: the requests before the error get
+/// [`PgError::RolledBack`], the one in error the server's error, those after it
+/// [`PgError::NotRun`]; an error at the Sync itself belongs to the last request. (Without an open
+/// transaction a group is one transaction; what a COMMIT inside it has committed stays complete.)
 #[derive(Debug)]
 pub struct Engine {
     recv: RecvBuffer,
     send: SendBuffer,
     /// `None` from the first ReadyForQuery on.
     startup: Option<Startup>,
-    /// Requests in the order of their answers: those that were sent before those that were not.
-    in_flight: VecDeque<InFlight>,
-    /// Parameters of the requests in flight: Rust type and declared type, for error messages. Each
-    /// request has its count.
-    declared: VecDeque<(&'static str, Oid)>,
-    statements: Statements,
+    flights: Flights,
+    /// What this connection's server has prepared.
+    prepared: Prepared,
+    /// The statements that queries are cached as.
+    catalogue: Catalogue,
+    /// How queries are run unless the request says otherwise.
+    mode: ExecutionMode,
     session: Session,
     /// Events that stand in no received byte: what a message caused beyond itself, timeouts,
     /// failures after a break.
     pending: VecDeque<Event<'static>>,
     /// Results of collected requests, until they are taken.
-    finished: Vec<(Ticket, PgResult<Outcome>)>,
+    finished: VecDeque<(Ticket, PgResult<Outcome>)>,
     /// Where the cells of the row in the current event begin.
     cells: Vec<usize>,
     tickets: u64,
     clock: Clock,
-    max_message_size: usize,
+    limits: Limits,
     /// The transport has ended; what is still in the receive buffer counts, then this does.
     end: Option<PgError>,
     /// Why this engine is broken for good.
     broken: Option<PgError>,
     /// A Terminate has been queued: nothing may follow it.
     terminated: bool,
+    tracing: Tracing,
+}
+
+/// How much there may be of everything.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Bytes in the body of a received message.
+    message_size: usize,
+    /// Requests that are unanswered, or whose results were not taken.
+    in_flight: usize,
+    /// Bytes that wait to be sent, above which nothing more is queued.
+    send_buffer: usize,
 }
 
 /// The longest message that is taken before the first ReadyForQuery, in bytes. Real ones are below
@@ -121,13 +161,21 @@ const MAX_STARTUP_MESSAGE: usize = 64 * 1024;
 /// What one step over the receive buffer led to. Copy, so that the borrow of the buffer begins
 /// after the loop.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+pub(crate) enum Step {
+    /// The next of the events that stand in no received byte.
+    Pending,
     /// No whole message is there.
     Starved,
     /// A message was consumed; what it caused, if anything, is in `pending`.
     Consumed,
-    /// The message of this size, just consumed, is a row for this ticket.
-    Row(Ticket, usize),
+    /// The message is a row of the current request.
+    Row(Message),
+    /// The columns of the current request are known.
+    Columns,
+    /// A command is done.
+    Command(Ticket, CommandTag),
+    /// A request is complete.
+    Complete(Ticket),
 }
 
 impl Engine {
@@ -149,19 +197,25 @@ impl Engine {
             recv: RecvBuffer::default(),
             send: SendBuffer::default(),
             startup: None,
-            in_flight: VecDeque::new(),
-            declared: VecDeque::new(),
-            statements: Statements::new(u32::from_ne_bytes(connection)),
+            flights: Flights::default(),
+            prepared: Prepared::new(u32::from_ne_bytes(connection)),
+            catalogue: Catalogue::new(config.get_statement_cache_capacity()),
+            mode: config.get_execution_mode(),
             session: Session::default(),
             pending: VecDeque::new(),
-            finished: Vec::new(),
+            finished: VecDeque::new(),
             cells: Vec::new(),
             tickets: 0,
             clock: Clock::new(config, deadline),
-            max_message_size: config.get_max_message_size(),
+            limits: Limits {
+                message_size: config.get_max_message_size(),
+                in_flight: config.get_max_in_flight(),
+                send_buffer: config.get_max_send_buffer(),
+            },
             end: None,
             broken: None,
             terminated: false,
+            tracing: Tracing::default(),
         };
         engine.session.set_protocol_minor(config.get_max_protocol_version().minor());
         engine.startup = Some(Startup::begin(config, encryption, engine.send.writer())?);
@@ -177,6 +231,9 @@ impl Engine {
     /// The transport has written the first `count` bytes of [`send_pending`](Self::send_pending).
     #[inline]
     pub fn sent(&mut self, count: usize) {
+        if self.tracing.is_on() {
+            self.tracing.sent(&self.send, count);
+        }
         self.send.sent(count);
     }
 
@@ -190,6 +247,13 @@ impl Engine {
     #[inline]
     pub fn received(&mut self, count: usize) {
         self.recv.received(count);
+    }
+
+    /// Whether the last read filled the space that it was given, so that there may be more to read
+    /// at once.
+    #[inline]
+    pub fn recv_was_filled(&self) -> bool {
+        self.recv.was_filled()
     }
 
     /// The transport has ended: end of file (`None`) or an error. What was received before still
@@ -222,65 +286,118 @@ impl Engine {
     /// What broke the connection, once every ticket has got its terminal event.
     #[inline]
     pub fn next_event(&mut self) -> PgResult<Option<Event<'_>>> {
-        let (ticket, size) = loop {
+        match self.advance()? {
+            Some(step) => Ok(self.event(step)),
+            None => Ok(None),
+        }
+    }
+
+    /// [`next_event`](Self::next_event) in two halves: this one moves on, and returns what
+    /// [`event`](Self::event) makes the event of. It borrows nothing, so a caller can look at it in
+    /// a loop and keep the one event that it wants.
+    #[inline]
+    pub(crate) fn advance(&mut self) -> PgResult<Option<Step>> {
+        loop {
             if !self.pending.is_empty() {
-                return Ok(self.pending.pop_front());
+                return Ok(Some(Step::Pending));
             }
             if let Some(error) = &self.broken {
                 return Err(error.clone());
             }
             match self.step() {
-                Ok(Step::Row(ticket, size)) => break (ticket, size),
                 Ok(Step::Consumed) => {}
                 Ok(Step::Starved) => match self.end.take() {
                     Some(error) => self.break_with(error),
-                    None => return Ok(None),
+                    None => {
+                        self.recv.release_if_empty();
+                        return Ok(None);
+                    }
                 },
+                Ok(step) => return Ok(Some(step)),
                 Err(error) => self.break_with(error),
             }
-        };
-        Ok(self.row_event(ticket, size))
+        }
     }
 
-    /// The row that was consumed last, as an event that borrows it.
-    fn row_event(&self, ticket: Ticket, size: usize) -> Option<Event<'_>> {
-        let columns = self.in_flight.front()?.columns()?;
-        let cells = self.recv.consumed(size)?.body.get(2..)?;
-        Some(Event::Row { ticket, row: RowRef::new(columns, cells, &self.cells) })
+    /// The event that a step led to; it borrows what the step only points to.
+    #[inline]
+    pub(crate) fn event(&mut self, step: Step) -> Option<Event<'_>> {
+        match step {
+            Step::Row(message) => {
+                let ticket = self.flights.current()?.ticket;
+                self.row(message).map(|row| Event::Row { ticket, row })
+            }
+            Step::Columns => {
+                let request = self.flights.current()?;
+                let (columns, ticket) = (request.columns.as_ref()?, request.ticket);
+                Some(Event::Columns { ticket, columns })
+            }
+            Step::Command(ticket, tag) => Some(Event::CommandComplete { ticket, tag }),
+            Step::Complete(ticket) => Some(Event::Complete { ticket }),
+            Step::Pending => self.pending.pop_front(),
+            Step::Starved | Step::Consumed => None,
+        }
+    }
+
+    /// The next of the events that stand in no received byte.
+    pub(crate) fn pop_pending(&mut self) -> Option<Event<'static>> {
+        self.pending.pop_front()
+    }
+
+    /// The row that a step has found.
+    #[inline]
+    pub(crate) fn row(&self, message: Message) -> Option<RowRef<'_>> {
+        let columns = self.flights.current()?.columns.as_deref()?;
+        let cells = self.recv.frame(message).body.get(2..)?;
+        Some(RowRef::new(columns, cells, &self.cells))
+    }
+
+    /// The columns that a step has found.
+    pub(crate) fn current_columns(&self) -> Option<&Rc<[Column]>> {
+        self.flights.current()?.columns.as_ref()
     }
 
     /// Consumes one message.
     #[inline]
     fn step(&mut self) -> PgResult<Step> {
+        if self.startup.is_some() {
+            return self.step_before_ready();
+        }
+        match self.recv.next(self.limits.message_size)? {
+            Next::Message(message) => {
+                if self.tracing.is_on() {
+                    self.tracing.received(self.recv.frame(message));
+                }
+                self.step_answer(message)
+            }
+            Next::Incomplete => Ok(Step::Starved),
+            Next::TooLong(size) => Err(too_long(size, self.limits.message_size)),
+        }
+    }
+
+    /// [`step`](Self::step) before the first ReadyForQuery.
+    #[cold]
+    fn step_before_ready(&mut self) -> PgResult<Step> {
         if let Some(startup) = &mut self.startup {
             if startup.expects_encryption_byte() {
+                self.tracing.received_encryption_answer(self.recv.unread());
                 return startup.encryption_byte(&mut self.recv, self.send.writer());
             }
         }
-        let limit = match self.startup {
-            // Nobody who has not logged in, or has not proved to be the server, needs more.
-            Some(_) => MAX_STARTUP_MESSAGE.min(self.max_message_size),
-            None => self.max_message_size,
-        };
-        let size = match self.recv.front(limit)? {
-            Front::Whole(_, size) => size,
-            Front::Incomplete { .. } => return Ok(Step::Starved),
-            Front::TooLong { declared } if self.startup.is_some() => {
-                return Err(PgError::Protocol(format!(
-                    "a message of {declared} bytes was announced before the login was over; \
-                     is this a PostgreSQL server?"
-                )));
+        // Nobody who has not logged in, or has not proved to be the server, needs more.
+        match self.recv.next(MAX_STARTUP_MESSAGE.min(self.limits.message_size))? {
+            Next::Message(message) => {
+                if self.tracing.is_on() {
+                    self.tracing.received(self.recv.frame(message));
+                }
+                self.step_startup(message)
             }
-            Front::TooLong { declared } => {
-                return Err(PgError::BufferOverflow(Box::new(BufferOverflow {
-                    size: declared,
-                    limit: limit as u64,
-                    setting: "max_message_size",
-                })));
-            }
-        };
-        self.recv.consume(size);
-        if self.startup.is_some() { self.step_startup(size) } else { self.step_answer(size) }
+            Next::Incomplete => Ok(Step::Starved),
+            Next::TooLong(size) => Err(PgError::Protocol(format!(
+                "a message of {size} bytes was announced before the login was over; \
+                 is this a PostgreSQL server?"
+            ))),
+        }
     }
 
     /// The finished result of a request with [`Delivery::Collect`], once; `None` while there is
@@ -289,16 +406,32 @@ impl Engine {
     /// # Errors
     ///
     /// Why the request failed.
+    #[inline]
     pub fn take(&mut self, ticket: Ticket) -> PgResult<Option<Outcome>> {
-        match self.finished.iter().position(|(finished, _)| *finished == ticket) {
-            Some(place) => self.finished.swap_remove(place).1.map(Some),
-            None => Ok(None),
+        if self.finished.front().is_some_and(|(first, _)| *first == ticket) {
+            return self.finished.pop_front().map(|(_, result)| result).transpose();
         }
+        let place = self.finished.iter().position(|(finished, _)| *finished == ticket);
+        place.and_then(|place| self.finished.remove(place)).map(|(_, result)| result).transpose()
     }
 
     /// How many requests are unanswered, those that nobody wants any more included.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.flights.len()
+    }
+
+    /// Whether waiting for answers can make no room for another request: so many requests of the open
+    /// group are in flight that the limit is reached, and none of them ends before the group does.
+    pub fn is_full_of_open_group(&self) -> bool {
+        let open = self.flights.len().checked_sub(1).filter(|_| self.flights.is_open());
+        open.is_some_and(|last| {
+            self.flights.group_of(last).len() + self.finished.len() >= self.limits.in_flight
+        })
+    }
+
+    /// Whether requests are unanswered that deliver events.
+    pub fn has_event_requests(&self) -> bool {
+        self.flights.iter().any(|request| request.delivery == Delivery::Events)
     }
 
     /// Whether startup is over.
@@ -316,59 +449,69 @@ impl Engine {
         &self.session
     }
 
-    /// Queues a Terminate message behind what was begun; requests of which nothing was sent fail as
-    /// [`PgError::NotSent`], and no more are taken.
-    pub fn terminate(&mut self) {
-        if !self.is_ready() || self.terminated {
-            return;
-        }
-        self.terminated = true;
-        let mut index = 0;
-        while index < self.in_flight.len() {
-            match self.take_back(index) {
-                Some(request) => self.fail(request, PgError::NotSent(Box::new(was_terminated()))),
-                None => index += 1,
-            }
-        }
-        frontend::terminate(self.send.writer());
+    /// The statements that queries of this connection are cached as.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
     }
 
-    /// Why nothing can be submitted, if so.
-    fn refusal(&self) -> Option<PgError> {
-        if let Some(error) = &self.broken {
-            return Some(PgError::NotSent(Box::new(error.clone())));
-        }
-        if self.startup.is_some() {
-            return Some(PgError::WouldBlock);
-        }
-        self.terminated.then(|| PgError::NotSent(Box::new(was_terminated())))
+    /// Uses another catalogue from now on, that of the connections of a pool.
+    pub fn set_catalogue(&mut self, catalogue: Catalogue) {
+        self.catalogue = catalogue;
+    }
+
+    /// How queries are run unless the request says otherwise.
+    pub fn execution_mode(&self) -> ExecutionMode {
+        self.mode
+    }
+
+    /// Sets how queries are run unless the request says otherwise.
+    pub fn set_execution_mode(&mut self, mode: ExecutionMode) {
+        self.mode = mode;
+    }
+
+    /// How many prepared statements the server has for this connection, as far as is known here.
+    pub fn prepared_statements(&self) -> usize {
+        self.prepared.len()
+    }
+
+    /// Empties the statement cache; the server's side of each statement is closed with the next
+    /// group. Statements that somebody has a handle to are prepared again when they are next run.
+    pub fn clear_statement_cache(&mut self) {
+        self.catalogue.clear();
+        self.prepared.forget_all();
+    }
+
+    /// Hands a line for each message that is sent or received to `tracer` from now on, in the form
+    /// of libpq's `PQtrace` without time stamps; secrets are masked. `None` ends that.
+    pub fn set_tracer(&mut self, tracer: Option<Box<dyn FnMut(&str)>>) {
+        self.tracing.set(tracer, self.send.sent_up_to());
     }
 
     /// Broken for good: every ticket gets its terminal event, nothing is sent any more.
     ///
-    /// The request at the front met the error, unless it had one of its own already. What stood
-    /// behind it fails without it being said to be at fault: as not sent, if so, else with the
-    /// error that broke the connection.
+    /// The request whose answer was awaited met the error, unless its group had one of its own
+    /// already. What stood behind it fails without it being said to be at fault: as not sent, if
+    /// so, else with the error that broke the connection.
     #[cold]
     fn break_with(&mut self, error: PgError) {
         if self.broken.is_some() {
             return;
         }
         let sent = self.send.sent_up_to();
-        let mut first = true;
-        while let Some(mut request) = self.in_flight.pop_front() {
-            let params = request.params;
+        let current = self.flights.current().map(|request| request.ticket);
+        let (requests, failure) = self.flights.take_all();
+        for (index, request) in requests.into_iter().enumerate() {
+            let own = failure.as_ref().filter(|failure| failure.index == index);
             if !request.is_sent(sent) {
                 let cause = PgError::NotSent(Box::new(error.clone()));
                 self.tell_failure(request.ticket, request.delivery, cause);
-            } else if first {
-                let cause = request.error.take().unwrap_or_else(|| error.clone());
-                self.fail(request, cause);
+            } else if let Some(failure) = own {
+                self.fail(request, failure.error.clone());
+            } else if failure.is_none() && current == Some(request.ticket) {
+                self.fail(request, error.clone());
             } else {
                 self.tell_failure(request.ticket, request.delivery, error.clone());
             }
-            first = false;
-            self.declared.drain(..params);
         }
         if self.startup.take().is_some() {
             // The password may have passed through.
@@ -376,16 +519,31 @@ impl Engine {
             self.recv.wipe_read();
         }
         self.clock.started();
-        self.clock.stop_holding();
-        self.statements.clear();
+        self.clock.idle();
+        self.prepared.clear();
         self.send.clear();
         self.broken = Some(error);
     }
 }
 
+/// What passed through the buffers of a login does not go to another connection.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.startup.is_some() {
+            self.send.wipe_all();
+            self.recv.consume(usize::MAX);
+            self.recv.wipe_read();
+        }
+    }
+}
+
 #[cold]
-fn was_terminated() -> PgError {
-    PgError::ConnectionClosed("the connection was terminated from this side".to_owned())
+fn too_long(size: u64, limit: usize) -> PgError {
+    PgError::BufferOverflow(Box::new(BufferOverflow {
+        size,
+        limit: limit as u64,
+        setting: "max_message_size",
+    }))
 }
 
 impl From<Malformed> for PgError {

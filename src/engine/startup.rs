@@ -12,7 +12,7 @@
 //! has to prove itself first (RFC 5802, section 3).
 
 use super::answer::{any_time, out_of_place};
-use super::buffer::RecvBuffer;
+use super::buffer::{Message, RecvBuffer};
 use super::event::Event;
 use super::{Engine, Step};
 use crate::auth::md5::md5_password;
@@ -284,10 +284,9 @@ impl Engine {
     }
 
     /// Takes a message that came before the first ReadyForQuery.
-    pub(super) fn step_startup(&mut self, size: usize) -> PgResult<Step> {
-        let (Some(frame), Some(startup)) = (self.recv.consumed(size), self.startup.as_mut()) else {
-            return Ok(Step::Starved);
-        };
+    pub(super) fn step_startup(&mut self, message: Message) -> PgResult<Step> {
+        let frame = self.recv.frame(message);
+        let Some(startup) = self.startup.as_mut() else { return Ok(Step::Starved) };
         let settled = matches!(startup.state, State::Settle);
         match Backend::parse(frame)? {
             Backend::Authentication(request) if !settled => {

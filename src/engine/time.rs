@@ -18,139 +18,178 @@ pub(super) struct Clock {
     drain_timeout: Duration,
     /// Late answers are awaited; nothing new is sent meanwhile.
     holding: bool,
-    /// Up to when; `None` while none is awaited, and for a `drain_timeout` without an end.
-    drain: Option<Deadline>,
+    /// Nothing is due before this moment. It may have become too early since: the deadlines of
+    /// requests that have ended are not taken out.
+    next: Option<Instant>,
 }
 
 impl Clock {
     pub(super) fn new(config: &PgConfig, startup: Option<Deadline>) -> Self {
-        Self { startup, drain_timeout: config.get_drain_timeout(), holding: false, drain: None }
+        let drain_timeout = config.get_drain_timeout();
+        Self { startup, drain_timeout, holding: false, next: startup.map(|limit| limit.at) }
     }
 
     /// Startup is over.
     pub(super) fn started(&mut self) {
         self.startup = None;
+        self.next = None;
     }
 
-    /// What is unsent may go.
-    pub(super) fn stop_holding(&mut self) {
+    /// There is a deadline.
+    #[inline]
+    pub(super) fn notice(&mut self, deadline: Option<Deadline>) {
+        if let Some(deadline) = deadline {
+            self.next = Some(self.next.map_or(deadline.at, |next| next.min(deadline.at)));
+        }
+    }
+
+    /// Nothing is in flight: what is unsent may go, and nothing can be late.
+    #[inline]
+    pub(super) fn idle(&mut self) {
         self.holding = false;
-        self.drain = None;
+        self.next = None;
+    }
+
+    #[inline]
+    pub(super) fn is_holding(&self) -> bool {
+        self.holding
     }
 }
 
 impl Engine {
-    /// The next moment at which [`handle_timeout`](Self::handle_timeout) has something to do.
+    /// A moment at which [`handle_timeout`](Self::handle_timeout) is to be called: not later than
+    /// the first deadline, maybe earlier.
+    #[inline]
     pub fn deadline(&self) -> Option<Instant> {
-        let requests = self.in_flight.iter().filter_map(|request| request.deadline);
-        let others = [self.clock.startup, self.clock.drain];
-        requests.chain(others.into_iter().flatten()).map(|deadline| deadline.at).min()
+        self.clock.next
     }
 
     /// Ends what has taken too long by `now`.
     ///
-    /// A request of which nothing was sent is taken back and fails as [`PgError::NotSent`]. One
-    /// that was sent fails with [`PgError::Timeout`]; its answer is drained when it comes, so that
-    /// it can never be taken for the answer to something else, and nothing new is sent meanwhile.
-    /// If it does not come within the grace period (`drain_timeout`), the connection is broken.
+    /// A group of which nothing was sent is taken back, and fails as [`PgError::NotSent`]. A
+    /// request that was sent fails with [`PgError::Timeout`]; its answer is drained when it comes,
+    /// so that it can never be taken for the answer to something else, and nothing new is sent
+    /// meanwhile. If it does not come within the grace period (`drain_timeout`), the connection is
+    /// broken.
     pub fn handle_timeout(&mut self, now: Instant) {
         let is_due = |deadline: &Deadline| deadline.at <= now;
         if let Some(deadline) = self.clock.startup.filter(is_due) {
-            return self.break_with(deadline.error("connecting"));
-        }
-        if let Some(deadline) = self.clock.drain.filter(is_due) {
-            return self.break_with(
-                deadline.error("waiting for the late answer to a query that timed out"),
-            );
+            let is_connected = self.send.sent_up_to() > 0;
+            let doing =
+                if is_connected { "connecting" } else { "connecting to the server's address" };
+            return self.break_with(deadline.error(doing));
         }
         let mut index = 0;
-        while let Some(request) = self.in_flight.get(index) {
-            let (ticket, deadline) = (request.ticket, request.deadline.filter(is_due));
-            let Some(deadline) = deadline else {
+        while let Some(request) = self.flights.get(index) {
+            let Some(deadline) = request.deadline.filter(is_due) else {
                 index += 1;
                 continue;
             };
+            if request.delivery == Delivery::Discard {
+                let doing = "waiting for the late answer to a query that nobody waits for any more";
+                return self.break_with(deadline.error(doing));
+            }
+            let (ticket, delivery) = (request.ticket, request.delivery);
             let error = deadline.error(match self.clock.holding {
                 true => "waiting for the late answer to an earlier query",
                 false => "waiting for the answer to a query",
             });
-            if let Some(request) = self.take_back(index) {
-                self.fail(request, PgError::NotSent(Box::new(error)));
+            if let Some(group) = self.take_back(index) {
+                for request in group {
+                    self.fail(request, PgError::NotSent(Box::new(error.clone())));
+                }
+                index = 0;
                 continue;
             }
-            let delivery = self.abandon(index);
-            self.tell_failure(ticket, delivery, error);
-            if !self.clock.holding {
-                self.clock.holding = true;
-                self.clock.drain = Deadline::after(now, "drain_timeout", self.clock.drain_timeout);
+            let patience = Deadline::after(now, "drain_timeout", self.clock.drain_timeout);
+            self.abandon(index, patience);
+            if let Some(request) = self.flights.get_mut(index) {
+                request.late = true;
             }
+            self.tell_failure(ticket, delivery, error);
+            self.clock.holding = true;
             index += 1;
         }
+        self.find_next_deadline();
     }
 
-    /// Nobody wants the answer to `ticket` any more. If nothing of the request was sent it is taken
-    /// back, else its answer is drained when it comes. No event follows.
-    pub fn discard(&mut self, ticket: Ticket) {
-        self.finished.retain(|(finished, _)| *finished != ticket);
-        self.pending.retain(|event| event.ticket() != Some(ticket));
-        if let Some(index) = self.in_flight.iter().position(|request| request.ticket == ticket) {
-            if self.take_back(index).is_none() {
-                self.abandon(index);
+    fn find_next_deadline(&mut self) {
+        let all = self.flights.iter().filter_map(|request| request.deadline);
+        self.clock.next = all.chain(self.clock.startup).map(|deadline| deadline.at).min();
+    }
+
+    /// Gives a request another deadline: one that streams has one for each step.
+    pub fn set_deadline(&mut self, ticket: Ticket, deadline: Option<Deadline>) {
+        let index = self.flights.find(ticket);
+        if let Some(request) = index.and_then(|index| self.flights.get_mut(index)) {
+            if request.delivery != Delivery::Discard {
+                request.deadline = deadline;
+                self.clock.notice(deadline);
             }
         }
     }
 
-    /// Removes a request of which nothing was sent.
-    pub(super) fn take_back(&mut self, index: usize) -> Option<InFlight> {
-        let sent = self.send.sent_up_to();
-        self.in_flight.get(index).filter(|request| !request.is_sent(sent))?;
-        let before: usize = self.in_flight.iter().take(index).map(|request| request.params).sum();
-        let request = self.in_flight.remove(index)?;
-        self.send.remove(request.bytes.start, request.bytes.end);
-        self.declared.drain(before..before + request.params);
-        let length = request.bytes.end - request.bytes.start;
-        for later in self.in_flight.iter_mut().skip(index) {
-            later.bytes = later.bytes.start - length..later.bytes.end - length;
+    /// Nobody wants the answer to `ticket` any more. If its group is nothing but this request and
+    /// nothing of it was sent it is taken back, else its answer is drained when it comes; if it has
+    /// not come to its end by `patience`, the connection is broken. No event follows.
+    pub fn discard(&mut self, ticket: Ticket, patience: Option<Deadline>) {
+        self.finished.retain(|(finished, _)| *finished != ticket);
+        self.pending.retain(|event| event.ticket() != Some(ticket));
+        let Some(index) = self.flights.find(ticket) else { return };
+        let is_alone = self.flights.group_of(index).len() == 1 && !self.flights.is_open();
+        if is_alone && self.take_back(index).is_some() {
+            return;
         }
-        request.closes.iter().for_each(|name| self.statements.unwanted(*name));
-        Some(request)
+        self.abandon(index, patience);
     }
 
-    /// Lets the answer of a request be drained; returns how it was to be delivered.
-    fn abandon(&mut self, index: usize) -> Delivery {
-        let Some(request) = self.in_flight.get_mut(index) else {
-            return Delivery::Discard;
-        };
-        request.deadline = None;
-        request.rows = None;
-        std::mem::replace(&mut request.delivery, Delivery::Discard)
+    /// Removes the group that a request belongs to, if nothing of it was sent.
+    pub(super) fn take_back(&mut self, index: usize) -> Option<Vec<InFlight>> {
+        let group = self.flights.group_of(index);
+        let sent = self.send.sent_up_to();
+        self.flights.get(group.start).filter(|request| !request.is_sent(sent))?;
+        let taken = self.flights.take_out(group);
+        if let (Some(first), Some(last)) = (taken.first(), taken.last()) {
+            self.send.remove(first.bytes.start, last.bytes.end);
+        }
+        for request in &taken {
+            self.undo_statements(request, false);
+        }
+        Some(taken)
     }
 
-    /// Up to where bytes may be sent: everything, or while a late answer is awaited only what has
-    /// been begun.
+    /// Lets the answer of a request be drained.
+    fn abandon(&mut self, index: usize, patience: Option<Deadline>) {
+        if let Some(request) = self.flights.get_mut(index) {
+            request.deadline = patience;
+            request.rows = None;
+            request.delivery = Delivery::Discard;
+            self.clock.notice(patience);
+        }
+    }
+
+    /// Up to where bytes may be sent: everything, or while a late answer is awaited only the groups
+    /// that were begun.
     #[inline]
     pub(super) fn send_limit(&self) -> u64 {
         // A Terminate is the last thing that is sent, and needs no answer.
-        let holding = self.clock.holding && !self.terminated;
-        if holding { self.send_limit_of_started() } else { u64::MAX }
+        if self.clock.holding && !self.terminated { self.end_of_started() } else { u64::MAX }
     }
 
-    /// The end of the last request that has been sent in part.
-    pub(super) fn send_limit_of_started(&self) -> u64 {
+    /// The end of the last group that has been sent in part.
+    fn end_of_started(&self) -> u64 {
         let sent = self.send.sent_up_to();
-        let started = self.in_flight.iter().rev().find(|request| request.is_sent(sent));
-        started.map_or(sent, |request| request.bytes.end.max(sent))
+        let started = self.flights.iter().rposition(|request| request.is_sent(sent));
+        let last = started.and_then(|index| self.flights.get(self.flights.group_of(index).end - 1));
+        last.map_or(sent, |request| request.bytes.end.max(sent))
     }
 
-    /// The answer of a request has come to its end: if no late answer is awaited any more, sending
-    /// goes on.
-    pub(super) fn drained(&mut self) {
-        let sent = self.send.sent_up_to();
-        // Requests that are to be drained but were not sent wait for this hold to end themselves.
-        let late =
-            |request: &InFlight| request.delivery == Delivery::Discard && request.is_sent(sent);
-        if self.clock.holding && !self.in_flight.iter().any(late) {
-            self.clock.stop_holding();
+    /// A group has come to its end: if no late answer is awaited any more, sending goes on.
+    #[cold]
+    pub(super) fn stop_holding_if_drained(&mut self) {
+        if !self.flights.iter().any(|request| request.late) {
+            self.clock.holding = false;
+            self.find_next_deadline();
         }
     }
 }

@@ -33,61 +33,53 @@ impl Address {
     }
 }
 
-/// How far a connection has come.
-#[derive(Debug)]
-pub(crate) enum Progress {
-    /// It is there.
-    Connected(Socket),
-    /// Wait until the [source](Connecting::source) is ready or [`retry_at`](Connecting::retry_at)
-    /// has come.
-    Pending(Connecting),
-}
-
-/// A connection attempt: the addresses of one host, one after the other.
+/// What is left of a connection attempt: the addresses of one host, one after the other.
 #[derive(Debug)]
 pub(crate) struct Connecting {
     addresses: std::vec::IntoIter<Address>,
-    current: Option<Socket>,
     /// The Unix-domain socket whose queue is full, and when to try it again: poll(2) cannot tell.
     retry: Option<(PathBuf, Instant)>,
-    last_error: Option<io::Error>,
 }
 
 /// How long to leave a Unix-domain socket alone whose queue of connections is full.
 const RETRY_AFTER: Duration = Duration::from_millis(2);
 
 impl Connecting {
-    /// Begins with the first address.
-    pub(crate) fn start(addresses: Vec<Address>, now: Instant) -> io::Result<Progress> {
-        let addresses = addresses.into_iter();
-        Self { addresses, current: None, retry: None, last_error: None }.next_address(now)
+    /// Begins with the first address that can be tried at all. `None` beside the socket means that
+    /// it is connected already.
+    pub(crate) fn start(
+        addresses: Vec<Address>,
+        now: Instant,
+    ) -> io::Result<(Socket, Option<Self>)> {
+        let mut connecting = Self { addresses: addresses.into_iter(), retry: None };
+        let error = io::Error::new(io::ErrorKind::NotFound, "there is no address");
+        let (socket, connected) = connecting.next_address(error, now)?;
+        Ok((socket, (!connected).then_some(connecting)))
     }
 
-    /// Goes on after the source became ready or the time to retry has come.
-    pub(crate) fn proceed(mut self, now: Instant) -> io::Result<Progress> {
-        if let Some((path, at)) = self.retry.take() {
-            if now < at {
-                self.retry = Some((path, at));
-                return Ok(Progress::Pending(self));
-            }
-            return self.attempt(Address::Unix(path), now);
+    /// Goes on; whether `socket` is connected now. It may be another socket afterwards. Does no
+    /// harm when the source is not ready and the time to retry has not come.
+    pub(crate) fn proceed(&mut self, socket: &mut Socket, now: Instant) -> io::Result<bool> {
+        if self.retry_at().is_some_and(|at| now < at) {
+            return Ok(false);
         }
-        match self.current.take() {
-            Some(socket) => match socket.connect_result() {
-                Ok(()) => Ok(Progress::Connected(socket)),
-                Err(error) => {
-                    self.last_error = Some(error);
-                    self.next_address(now)
-                }
+        let next = match self.retry.take() {
+            Some((path, _)) => self.attempt(Address::Unix(path), now),
+            // That there is no error does not mean that it is connected.
+            None => match socket.connect_result().and_then(|()| socket.is_connected()) {
+                Ok(connected) => return Ok(connected),
+                Err(error) => Err(error),
             },
-            None => self.next_address(now),
-        }
+        };
+        let (new, connected) = next.or_else(|error| self.next_address(error, now))?;
+        *socket = new;
+        Ok(connected)
     }
 
-    /// What to wait for.
-    pub(crate) fn source(&self) -> Option<Source<'_>> {
-        let fd = self.current.as_ref()?.as_fd();
-        Some(Source { fd, read: false, write: true })
+    /// What to wait for; `None` if only for [`retry_at`](Self::retry_at).
+    pub(crate) fn source<'a>(&self, socket: &'a Socket) -> Option<Source<'a>> {
+        let fd = socket.as_fd();
+        self.retry.is_none().then_some(Source { fd, read: false, write: true })
     }
 
     /// When to go on without the source being ready.
@@ -95,34 +87,29 @@ impl Connecting {
         self.retry.as_ref().map(|(_, at)| *at)
     }
 
-    fn next_address(mut self, now: Instant) -> io::Result<Progress> {
-        match self.addresses.next() {
-            Some(address) => self.attempt(address, now),
-            None => Err(self
-                .last_error
-                .unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no address"))),
+    /// The first of the addresses that are left that can be tried at all; `error` is what became of
+    /// the last one.
+    fn next_address(&mut self, mut error: io::Error, now: Instant) -> io::Result<(Socket, bool)> {
+        while let Some(address) = self.addresses.next() {
+            match self.attempt(address, now) {
+                Ok(attempt) => return Ok(attempt),
+                Err(failed) => error = failed,
+            }
         }
+        Err(error)
     }
 
-    fn attempt(mut self, address: Address, now: Instant) -> io::Result<Progress> {
-        let attempt = match &address {
-            Address::Tcp(address) => Socket::connect_tcp(address),
-            Address::Unix(path) => Socket::connect_unix(path),
-        };
-        match (attempt, address) {
-            // A Unix-domain socket is connected at once or not at all.
-            (Ok(socket), Address::Unix(_)) => Ok(Progress::Connected(socket)),
-            (Ok(socket), Address::Tcp(_)) => {
-                self.current = Some(socket);
-                Ok(Progress::Pending(self))
-            }
-            (Err(error), Address::Unix(path)) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.retry = Some((path, now + RETRY_AFTER));
-                Ok(Progress::Pending(self))
-            }
-            (Err(error), _) => {
-                self.last_error = Some(error);
-                self.next_address(now)
+    /// Tries an address: the socket, and whether it is connected already.
+    fn attempt(&mut self, address: Address, now: Instant) -> io::Result<(Socket, bool)> {
+        match address {
+            Address::Tcp(address) => Ok((Socket::connect_tcp(&address)?, false)),
+            // A Unix-domain socket is connected at once, unless its queue is full.
+            Address::Unix(path) => {
+                let (socket, connected) = Socket::connect_unix(&path)?;
+                if !connected {
+                    self.retry = Some((path, now + RETRY_AFTER));
+                }
+                Ok((socket, connected))
             }
         }
     }

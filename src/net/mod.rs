@@ -11,6 +11,6 @@ mod connecting;
 mod poll;
 mod socket;
 
-pub(crate) use self::connecting::{Address, Connecting, Progress};
+pub(crate) use self::connecting::{Address, Connecting};
 pub(crate) use self::poll::{Source, wait};
 pub(crate) use self::socket::Socket;

@@ -32,16 +32,17 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Connects to a Unix-domain socket. A path that begins with `@` is in the abstract namespace
-    /// (Linux).
-    ///
-    /// [`io::ErrorKind::WouldBlock`] when the server's queue of connections is full; a new attempt
-    /// is needed then.
-    pub(super) fn connect_unix(path: &Path) -> io::Result<Self> {
+    /// Connects to a Unix-domain socket; whether it is connected. It is not when the server's queue
+    /// of connections is full: a new attempt is needed then. A path that begins with `@` is in the
+    /// abstract namespace (Linux).
+    pub(super) fn connect_unix(path: &Path) -> io::Result<(Self, bool)> {
         let address = RawAddress::unix(path)?;
         let socket = Self::new(libc::AF_UNIX)?;
-        socket.connect(&address)?;
-        Ok(socket)
+        match socket.connect(&address) {
+            Ok(()) => Ok((socket, true)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((socket, false)),
+            Err(error) => Err(error),
+        }
     }
 
     fn new(family: libc::c_int) -> io::Result<Self> {
@@ -114,6 +115,21 @@ impl Socket {
         match self.option(libc::SOL_SOCKET, libc::SO_ERROR)? {
             0 => Ok(()),
             error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+
+    /// Whether there is a peer: not so while the connection attempt is under way.
+    pub(super) fn is_connected(&self) -> io::Result<bool> {
+        // SAFETY: sockaddr_storage is plain integers, for which zeros are a value.
+        let mut address: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+        let mut length = socket_length(size_of_val(&address))?;
+        let start = std::ptr::from_mut(&mut address).cast();
+        // SAFETY: the pointers describe `address` and `length`, which live on this stack;
+        // getpeername(2) writes at most `length` bytes.
+        match check(unsafe { libc::getpeername(self.0.as_raw_fd(), start, &mut length) }) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

@@ -53,9 +53,8 @@ impl RowSet {
     }
 
     /// The rows as handles that share this set.
-    pub(crate) fn into_rows(self) -> Vec<Row> {
-        let set = Rc::new(self);
-        (0..set.rows).map(|index| Row { set: Rc::clone(&set), index }).collect()
+    pub(crate) fn rows(self: Rc<Self>) -> Vec<Row> {
+        (0..self.rows).map(|index| Row { set: Rc::clone(&self), index }).collect()
     }
 }
 

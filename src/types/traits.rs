@@ -280,6 +280,7 @@ impl<'a, T: FromSql<'a>> FromSql<'a> for Option<T> {
 pub(crate) fn unsendable<T: ?Sized>(pg_type: Option<&str>, why: impl Into<String>) -> PgError {
     PgError::Parameter(Box::new(ParameterError {
         index: None,
+        set: None,
         rust_type: std::any::type_name::<T>(),
         pg_type: pg_type.map(str::to_owned),
         message: why.into(),

@@ -250,7 +250,7 @@ impl<'a> Backend<'a> {
             },
             tag::PARAMETER_DESCRIPTION => {
                 // The count is an Int16 that servers fill up to 65,535: it is unsigned in practice.
-                let count = u16::from_be_bytes(reader.i16()?.to_be_bytes());
+                let count = reader.count_u16()?;
                 Self::ParameterDescription(rest(&mut reader, usize::from(count), |r| r.u32()))
             }
             tag::PARAMETER_STATUS => {

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::frame::MAX_MESSAGE_SIZE;
+use super::reader::{Malformed, Reader};
 
 /// The protocol version in a startup packet: major * 65536 + minor.
 pub const PROTOCOL_3_0: i32 = 3 << 16;
@@ -31,6 +32,8 @@ pub enum Unwritable {
         /// How many.
         count: usize,
     },
+    /// What was to be written again is no Bind message.
+    NotABind,
 }
 
 impl fmt::Display for Unwritable {
@@ -43,6 +46,7 @@ impl fmt::Display for Unwritable {
                     "the message would be longer than a server accepts ({MAX_MESSAGE_SIZE} bytes)"
                 )
             }
+            Self::NotABind => f.write_str("the bytes are no Bind message"),
             Self::TooManyParameters { count } => {
                 write!(f, "{count} parameters are more than the protocol allows ({MAX_PARAMETERS})")
             }
@@ -191,8 +195,8 @@ pub fn parse(
     })
 }
 
-/// Bind: `portal` is made from `statement` with `parameters` values; all result columns come in
-/// `result_format`.
+/// Bind: `portal` is made from `statement` with `parameters` values. `result_formats` is one format
+/// code for all columns of the result, or one for each.
 ///
 /// `value` is called once for each parameter, with its 0-based index and the buffer to append the
 /// value to.
@@ -206,7 +210,7 @@ pub fn bind<E: From<Unwritable>>(
     statement: &str,
     parameters: usize,
     mut value: impl FnMut(usize, &mut Vec<u8>) -> Result<Bound, E>,
-    result_format: i16,
+    result_formats: &[i16],
 ) -> Result<(), E> {
     message(buf, b'B', |buf| {
         string(buf, "name of a portal", portal)?;
@@ -229,10 +233,56 @@ pub fn bind<E: From<Unwritable>>(
                 }
             }
         }
-        buf.extend_from_slice(&1i16.to_be_bytes());
-        buf.extend_from_slice(&result_format.to_be_bytes());
+        write_formats(buf, result_formats)?;
         Ok(())
     })
+}
+
+/// The end of a Bind message: the formats of the result.
+fn write_formats(buf: &mut Vec<u8>, formats: &[i16]) -> Result<(), Unwritable> {
+    buf.extend_from_slice(&count(formats.len())?.to_be_bytes());
+    formats.iter().for_each(|format| buf.extend_from_slice(&format.to_be_bytes()));
+    Ok(())
+}
+
+/// A Bind message written again from the body of an earlier one: the same portal and values, but
+/// another statement and other formats of the result.
+///
+/// # Errors
+///
+/// [`Unwritable::Nul`], [`Unwritable::TooLong`]. A body that is no Bind's is
+/// [`Unwritable::NotABind`].
+pub fn bind_again(
+    buf: &mut Vec<u8>,
+    earlier: &[u8],
+    statement: &str,
+    result_formats: &[i16],
+) -> Result<(), Unwritable> {
+    let (portal, values) = split_bind(earlier).map_err(|_| Unwritable::NotABind)?;
+    message(buf, b'B', |buf| {
+        buf.extend_from_slice(portal);
+        buf.push(0);
+        string(buf, "name of a statement", statement)?;
+        length_i32(values.len())?;
+        buf.extend_from_slice(values);
+        write_formats(buf, result_formats)
+    })
+}
+
+/// The portal of a Bind, and everything between the statement's name and the formats of the result.
+fn split_bind(body: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let mut reader = Reader::new("Bind", body);
+    let portal = reader.string()?;
+    reader.string()?;
+    let mut rest = reader;
+    for _ in 0..rest.count_u16()? {
+        rest.i16()?;
+    }
+    for _ in 0..rest.count_u16()? {
+        rest.value()?;
+    }
+    let values = reader.bytes(reader.len() - rest.len())?;
+    Ok((portal, values))
 }
 
 /// Describe.

@@ -8,6 +8,7 @@
 //! * [`reader`] is the only place that takes received bytes apart.
 //! * [`backend`] are the messages that a server sends.
 //! * [`frontend`] writes the messages that a client sends.
+//! * [`trace`] shows messages of both sides as lines of text.
 //!
 //! Source: PostgreSQL documentation, "Frontend/Backend Protocol", "Message Formats".
 //!
@@ -20,6 +21,7 @@ pub mod frontend;
 pub mod reader;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 
 pub use self::backend::Backend;
 pub use self::frame::Frame;

@@ -80,6 +80,16 @@ impl<'a> Reader<'a> {
         usize::try_from(self.i16()?).map_err(|_| self.malformed("a count is negative"))
     }
 
+    /// An Int16 that counts something and is unsigned, as the parameters of a Bind are.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] when less than two bytes are left.
+    #[inline]
+    pub fn count_u16(&mut self) -> Result<u16, Malformed> {
+        self.array().map(u16::from_be_bytes)
+    }
+
     /// An Int32.
     ///
     /// # Errors

@@ -290,7 +290,7 @@ fn s8_2_frontend_messages_byte_for_byte() {
                         Ok(Bound::Value(i16::from(index == 1)))
                     }
                 };
-                frontend::bind(b, "p", "s", 3, value, 1)
+                frontend::bind(b, "p", "s", 3, value, &[1])
             }),
         ),
         (b"D\0\0\0\x07Sn\0", Box::new(|b| frontend::describe(b, Target::Statement("n")))),
@@ -335,7 +335,7 @@ fn s8_2_what_cannot_be_written_leaves_the_buffer_as_it_was() {
         buf.extend_from_slice(b"half a value");
         Err(Unwritable::TooLong)
     };
-    assert_eq!(frontend::bind(&mut buf, "", "", 1, value, 1), Err(Unwritable::TooLong));
+    assert_eq!(frontend::bind(&mut buf, "", "", 1, value, &[1]), Err(Unwritable::TooLong));
     assert_eq!(buf, b"before");
 }
 

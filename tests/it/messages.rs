@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use chopin_pg::engine::{
-    Deadline, Delivery, Encryption, Engine, Interest, Request, TransportAction,
+    Deadline, Delivery, Encryption, Engine, Interest, Request, Submit, TransportAction,
 };
 use chopin_pg::{PgConfig, PgError};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -45,7 +45,7 @@ fn engines_in_exchange() -> Vec<(&'static str, Engine)> {
             Request::Prepare { .. } => Delivery::Collect,
             _ => Delivery::Events,
         };
-        let _ = engine.submit(request, delivery, None).unwrap();
+        let _ = engine.submit(request, Submit::new(delivery).deadline(None)).unwrap();
         send_all(&mut engine);
         bytes.iter().for_each(|bytes| feed(&mut engine, bytes));
         events(&mut engine).unwrap();
@@ -104,7 +104,9 @@ fn h18_h25_an_end_at_every_byte_of_every_sample_is_told_once() {
     for (_, sample) in frames::samples() {
         for prefix in prefixes(&sample) {
             let mut engine = engine();
-            let ticket = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
+            let ticket = engine
+                .submit(Request::Sync, Submit::new(Delivery::Collect).deadline(None))
+                .unwrap();
             send_all(&mut engine);
             feed(&mut engine, prefix);
             engine.hung_up(None);
@@ -124,7 +126,7 @@ fn h18_h25_an_end_at_every_byte_of_every_sample_is_told_once() {
             assert_eq!(terminal, 1, "every ticket gets one terminal event");
             let _ = engine.take(ticket);
             assert!(matches!(
-                engine.submit(Request::Sync, Delivery::Collect, None),
+                engine.submit(Request::Sync, Submit::new(Delivery::Collect).deadline(None)),
                 Err(PgError::NotSent(_))
             ));
         }
@@ -152,7 +154,7 @@ fn h18_random_messages_are_survived() {
 #[test]
 fn h18_a_declared_length_allocates_nothing() {
     let mut engine = engine();
-    let _ = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
+    let _ = engine.submit(Request::Sync, Submit::new(Delivery::Collect).deadline(None)).unwrap();
     // A message that claims almost a GiB, of which a few bytes come.
     feed(&mut engine, &frames::raw(b'N', (1 << 30) - 2, b"SERROR"));
     assert!(events(&mut engine).unwrap().is_empty());
@@ -203,7 +205,7 @@ fn bytes_in_any_pieces_give_the_same_events() {
         let mut engine = engine();
         let params: [i32; 0] = [];
         let request = Request::Query { sql: "select", params: &params };
-        let _ = engine.submit(request, Delivery::Events, None).unwrap();
+        let _ = engine.submit(request, Submit::new(Delivery::Events).deadline(None)).unwrap();
         send_all(&mut engine);
         let mut all = Vec::new();
         for piece in pieces {
@@ -225,7 +227,7 @@ fn bytes_in_any_pieces_give_the_same_events() {
 fn s10_11_a_streamed_cell_is_read_where_it_arrived() {
     let mut engine = engine();
     let request = Request::Simple { sql: "select" };
-    let _ = engine.submit(request, Delivery::Events, None).unwrap();
+    let _ = engine.submit(request, Submit::new(Delivery::Events).deadline(None)).unwrap();
     send_all(&mut engine);
     let place = engine.recv_space().as_ptr_range();
     feed(&mut engine, &frames::row_description(&[Column::text("a")]));
@@ -245,14 +247,20 @@ fn s10_11_a_streamed_cell_is_read_where_it_arrived() {
 #[test]
 fn a_discarded_request_is_taken_back_or_drained() {
     let mut engine = engine();
-    let first = engine.submit(Request::Simple { sql: "first" }, Delivery::Events, None).unwrap();
+    let first = engine
+        .submit(Request::Simple { sql: "first" }, Submit::new(Delivery::Events).deadline(None))
+        .unwrap();
     send_all(&mut engine);
-    let second = engine.submit(Request::Simple { sql: "second" }, Delivery::Events, None).unwrap();
-    let third = engine.submit(Request::Simple { sql: "third" }, Delivery::Events, None).unwrap();
-    engine.discard(second);
+    let second = engine
+        .submit(Request::Simple { sql: "second" }, Submit::new(Delivery::Events).deadline(None))
+        .unwrap();
+    let third = engine
+        .submit(Request::Simple { sql: "third" }, Submit::new(Delivery::Events).deadline(None))
+        .unwrap();
+    engine.discard(second, None);
     assert_eq!(engine.in_flight(), 2);
     assert_eq!(engine.send_pending(), b"Q\0\0\0\x0athird\0", "the second leaves no byte behind");
-    engine.discard(first);
+    engine.discard(first, None);
     assert_eq!(engine.in_flight(), 2, "what was sent is drained");
     feed(&mut engine, &frames::command_complete("FIRST"));
     feed(&mut engine, &frames::ready_for_query(b'I'));
@@ -270,7 +278,8 @@ fn the_engine_reads_no_clock() {
     let now = Instant::now();
     let far = Deadline::after(now, "io_timeout", Duration::from_secs(3600)).unwrap();
     let mut engine = engine();
-    let ticket = engine.submit(Request::Sync, Delivery::Collect, Some(far)).unwrap();
+    let ticket =
+        engine.submit(Request::Sync, Submit::new(Delivery::Collect).deadline(Some(far))).unwrap();
     send_all(&mut engine);
     assert_eq!(engine.deadline(), Some(far.at));
     engine.handle_timeout(now);
@@ -291,7 +300,9 @@ fn the_engine_reads_no_clock() {
 #[test]
 fn reading_is_wanted_until_events_wait_and_always_inside_a_message() {
     let mut engine = engine();
-    let ticket = engine.submit(Request::Simple { sql: "x" }, Delivery::Events, None).unwrap();
+    let ticket = engine
+        .submit(Request::Simple { sql: "x" }, Submit::new(Delivery::Events).deadline(None))
+        .unwrap();
     send_all(&mut engine);
     feed(&mut engine, &frames::row_description(&[Column::text("a")]));
     let row = frames::data_row(&[Some(&[b'x'; 200_000])]);
@@ -370,12 +381,13 @@ fn a_drain_ends_whatever_waits_behind_it() {
     let now = Instant::now();
     let soon = Deadline::after(now, "io_timeout", Duration::from_secs(1)).unwrap();
     let mut engine = engine();
-    let _ = engine.submit(Request::Sync, Delivery::Collect, Some(soon)).unwrap();
+    let _ =
+        engine.submit(Request::Sync, Submit::new(Delivery::Collect).deadline(Some(soon))).unwrap();
     send_all(&mut engine);
     engine.handle_timeout(soon.at);
     // A dropped handle queues its ROLLBACK: nobody wants the answer, and it is not sent yet.
     let rollback = Request::Simple { sql: "rollback" };
-    let _ = engine.submit(rollback, Delivery::Discard, None).unwrap();
+    let _ = engine.submit(rollback, Submit::new(Delivery::Discard).deadline(None)).unwrap();
     assert!(engine.send_pending().is_empty());
     feed(&mut engine, &frames::ready_for_query(b'I'));
     events(&mut engine).unwrap();
@@ -386,7 +398,9 @@ fn a_drain_ends_whatever_waits_behind_it() {
 #[test]
 fn ready_for_query_alone_answers_no_query() {
     let mut engine = engine();
-    let _ = engine.submit(Request::Simple { sql: "select 1" }, Delivery::Collect, None).unwrap();
+    let _ = engine
+        .submit(Request::Simple { sql: "select 1" }, Submit::new(Delivery::Collect).deadline(None))
+        .unwrap();
     send_all(&mut engine);
     feed(&mut engine, &frames::ready_for_query(b'I'));
     assert!(matches!(events(&mut engine), Err(PgError::Protocol(_))));
@@ -396,7 +410,9 @@ fn ready_for_query_alone_answers_no_query() {
 fn a_fatal_error_is_blamed_on_the_request_that_met_it() {
     let mut engine = engine();
     let tickets = ["first", "second", "third"].map(|sql| {
-        let ticket = engine.submit(Request::Simple { sql }, Delivery::Collect, None).unwrap();
+        let ticket = engine
+            .submit(Request::Simple { sql }, Submit::new(Delivery::Collect).deadline(None))
+            .unwrap();
         if sql != "third" {
             send_all(&mut engine);
         }
@@ -413,7 +429,9 @@ fn a_fatal_error_is_blamed_on_the_request_that_met_it() {
     assert_eq!(query(&errors[2]), None);
     // An error of its own is not covered by the end of the session.
     let mut engine = crate::messages::engine();
-    let ticket = engine.submit(Request::Simple { sql: "x" }, Delivery::Collect, None).unwrap();
+    let ticket = engine
+        .submit(Request::Simple { sql: "x" }, Submit::new(Delivery::Collect).deadline(None))
+        .unwrap();
     send_all(&mut engine);
     let own = [(b'S', "ERROR"), (b'V', "ERROR"), (b'C', "22012"), (b'M', "division by zero")];
     feed(&mut engine, &frames::error_response(&own));
@@ -425,15 +443,16 @@ fn a_fatal_error_is_blamed_on_the_request_that_met_it() {
 #[test]
 fn after_terminate_nothing_is_taken_and_every_ticket_is_told() {
     let mut engine = engine();
-    let sent = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
+    let sent = engine.submit(Request::Sync, Submit::new(Delivery::Collect).deadline(None)).unwrap();
     send_all(&mut engine);
-    let unsent = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
+    let unsent =
+        engine.submit(Request::Sync, Submit::new(Delivery::Collect).deadline(None)).unwrap();
     engine.terminate();
     assert_eq!(engine.send_pending(), b"X\0\0\0\x04");
     assert!(matches!(engine.take(unsent), Err(PgError::NotSent(_))));
-    let refused = engine.submit(Request::Sync, Delivery::Collect, None);
+    let refused = engine.submit(Request::Sync, Submit::new(Delivery::Collect).deadline(None));
     assert!(matches!(refused, Err(PgError::NotSent(_))));
-    engine.discard(unsent);
+    engine.discard(unsent, None);
     engine.hung_up(None);
     assert!(events(&mut engine).is_err());
     assert!(matches!(engine.take(sent), Err(PgError::ConnectionClosed(_))));
@@ -443,7 +462,7 @@ fn after_terminate_nothing_is_taken_and_every_ticket_is_told() {
 fn a_statement_that_is_parsed_but_not_described_is_closed() {
     let mut engine = engine();
     let prepare = Request::Prepare { sql: "select 1", types: &[] };
-    let ticket = engine.submit(prepare, Delivery::Collect, None).unwrap();
+    let ticket = engine.submit(prepare, Submit::new(Delivery::Collect).deadline(None)).unwrap();
     let sent = send_all(&mut engine);
     let name = sent[5..].split(|byte| *byte == 0).next().unwrap().to_vec();
     feed(&mut engine, &frames::parse_complete());
@@ -452,7 +471,7 @@ fn a_statement_that_is_parsed_but_not_described_is_closed() {
     feed(&mut engine, &frames::ready_for_query(b'I'));
     events(&mut engine).unwrap();
     assert!(engine.take(ticket).is_err());
-    let _ = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
+    let _ = engine.submit(Request::Sync, Submit::new(Delivery::Collect).deadline(None)).unwrap();
     let close =
         [b"C\0\0\0".as_slice(), &[u8::try_from(name.len() + 6).unwrap()], b"S", &name, b"\0"];
     assert!(send_all(&mut engine).starts_with(&close.concat()));
@@ -460,14 +479,15 @@ fn a_statement_that_is_parsed_but_not_described_is_closed() {
     feed(&mut engine, &frames::error_response(&error));
     feed(&mut engine, &frames::ready_for_query(b'I'));
     events(&mut engine).unwrap();
-    let _ = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
+    let _ = engine.submit(Request::Sync, Submit::new(Delivery::Collect).deadline(None)).unwrap();
     assert!(send_all(&mut engine).starts_with(&close.concat()));
 }
 
 #[test]
 fn an_answer_before_the_question_is_out_of_place() {
     let mut engine = engine();
-    let ticket = engine.submit(Request::Sync, Delivery::Collect, None).unwrap();
+    let ticket =
+        engine.submit(Request::Sync, Submit::new(Delivery::Collect).deadline(None)).unwrap();
     feed(&mut engine, &frames::ready_for_query(b'I'));
     assert!(matches!(events(&mut engine), Err(PgError::Protocol(_))));
     assert!(matches!(engine.take(ticket), Err(PgError::NotSent(_))));

@@ -75,8 +75,7 @@ fn a_statement_that_went_stale_is_prepared_again() {
     let all = db.prepare("select * from t").unwrap();
     assert_eq!(db.query_prepared(&all, ()).unwrap()[0].len(), 1);
     db.execute_batch("alter table t add b int4 default 2").unwrap();
-    let error = db.query_prepared(&all, ()).unwrap_err();
-    assert_eq!(error.sql_state().unwrap().as_str(), "0A000", "the plan is stale");
+    // The server says that the plan is stale (0A000); the driver prepares it again by itself.
     let rows = db.query_prepared(&all, ()).unwrap();
     assert_eq!(rows[0].to::<(i32, i32)>().unwrap(), (1, 2));
 }
@@ -84,6 +83,7 @@ fn a_statement_that_went_stale_is_prepared_again() {
 #[test]
 fn dropped_statements_are_closed_by_whatever_runs_next() {
     let (mut one, mut two) = (connect(), connect());
+    two.set_statement_cache_capacity(0);
     for i in 0..50 {
         let statement = one.prepare(&format!("select {i}")).unwrap();
         two.query_prepared(&statement, ()).unwrap();
@@ -118,8 +118,7 @@ fn a_statement_that_was_deallocated_by_name_is_prepared_again() {
     let select = db.prepare("select 1").unwrap();
     let name = server_statements(&mut db).pop().unwrap();
     db.execute_batch(&format!("deallocate {name}")).unwrap();
-    let error = db.query_prepared(&select, ()).unwrap_err();
-    assert_eq!(error.sql_state().unwrap().as_str(), "26000");
+    // Unknown to the server (26000), and prepared again.
     assert_eq!(db.query_prepared(&select, ()).unwrap()[0].get::<i32>(0).unwrap(), 1);
 }
 
@@ -163,6 +162,7 @@ fn a_statement_that_cannot_be_prepared_leaves_nothing() {
 #[test]
 fn preparing_in_a_failed_transaction_fails_and_nothing_leaks() {
     let mut db = connect();
+    db.set_statement_cache_capacity(0);
     db.begin().unwrap();
     db.query("select 1 / 0", &[]).unwrap_err();
     assert_eq!(db.prepare("select 1").unwrap_err().sql_state().unwrap().as_str(), "25P02");

@@ -1,0 +1,145 @@
+//! The loop of every blocking call: submit, move bytes, take events, wait.
+
+use std::time::Instant;
+
+use super::{CommandTag, Deadline, Delivery, Event, PgConnection, Submit, Ticket};
+use crate::config::ExecutionMode;
+use crate::engine::{Outcome, Request, Step};
+use crate::error::{PgError, PgResult};
+
+impl PgConnection {
+    /// Runs a command to its end, and keeps its tag.
+    #[inline]
+    pub(super) fn run(&mut self, request: Request<'_>) -> PgResult<Outcome> {
+        self.run_in(None, request)
+    }
+
+    /// [`run`](Self::run) in another mode than the connection's.
+    #[inline]
+    pub(super) fn run_in(
+        &mut self,
+        mode: Option<ExecutionMode>,
+        request: Request<'_>,
+    ) -> PgResult<Outcome> {
+        self.last_tag = CommandTag::EMPTY;
+        let outcome = self.ask_in(mode, request)?;
+        self.last_tag = outcome.last().tag();
+        Ok(outcome)
+    }
+
+    /// Brings one request to its end. One that is no command leaves the last command's tag alone.
+    pub(super) fn ask(&mut self, request: Request<'_>) -> PgResult<Outcome> {
+        self.ask_in(None, request)
+    }
+
+    #[inline]
+    fn ask_in(&mut self, mode: Option<ExecutionMode>, request: Request<'_>) -> PgResult<Outcome> {
+        let mut submit = Submit::new(Delivery::Collect).deadline(self.operation_deadline());
+        submit.mode = mode;
+        let ticket = self.submit_blocking(request, submit)?;
+        self.finish(ticket)
+    }
+
+    /// When an operation that begins now has taken too long.
+    #[inline]
+    pub(super) fn operation_deadline(&self) -> Option<Deadline> {
+        Deadline::after(Instant::now(), "io_timeout", self.io_timeout)
+    }
+
+    /// How long what nobody wants any more may take to come to its end.
+    pub(super) fn patience(&self) -> Option<Deadline> {
+        Deadline::after(Instant::now(), "drain_timeout", self.drain_timeout)
+    }
+
+    /// Queues the request of a blocking call; waits for room if a limit is reached.
+    #[inline]
+    pub(super) fn submit_blocking(
+        &mut self,
+        request: Request<'_>,
+        submit: Submit,
+    ) -> PgResult<Ticket> {
+        self.check_not_busy()?;
+        if self.engine.has_open_group() {
+            return Err(PgError::Usage(
+                "a group of requests is open, which this would belong to: call end_group first"
+                    .to_owned(),
+            ));
+        }
+        loop {
+            match self.engine.submit(request, submit) {
+                Err(PgError::WouldBlock) if self.engine.in_flight() > 0 => {
+                    self.wait_for_room(submit.deadline)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Whether a blocking call may be made: not while events are to be taken that it would swallow.
+    #[inline]
+    pub(super) fn check_not_busy(&self) -> PgResult<()> {
+        if self.engine.in_flight() > 0 && self.engine.has_event_requests() {
+            return Err(PgError::Busy);
+        }
+        Ok(())
+    }
+
+    /// Moves bytes and waits until a collected request is finished.
+    #[inline]
+    pub(super) fn finish(&mut self, ticket: Ticket) -> PgResult<Outcome> {
+        loop {
+            self.turn(None);
+            let taken = self.take_events_but(Some(ticket));
+            if let Some(outcome) = self.engine.take(ticket)? {
+                return Ok(outcome);
+            }
+            taken?;
+            while self.something_is_late() {
+                let taken = self.take_events_but(Some(ticket));
+                if let Some(outcome) = self.engine.take(ticket)? {
+                    return Ok(outcome);
+                }
+                taken?;
+            }
+        }
+    }
+
+    /// Takes all events that the received bytes mean.
+    pub(super) fn take_events(&mut self) -> PgResult<()> {
+        self.take_events_but(None)
+    }
+
+    /// Takes all events that the received bytes mean, but for the terminal one of `own`.
+    #[inline]
+    fn take_events_but(&mut self, own: Option<Ticket>) -> PgResult<()> {
+        while let Some(step) = self.engine.advance()? {
+            match step {
+                Step::Complete(ticket) if Some(ticket) == own => {}
+                Step::Complete(ticket) => self.keep_event(Event::Complete { ticket }),
+                Step::Pending => match self.engine.pop_pending() {
+                    Some(event) if event.is_end_of(own) => {}
+                    event => event.into_iter().for_each(|event| self.keep_event(event)),
+                },
+                // Results are collected.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps an event that is not about the call that is being made: the end of another request
+    /// for [`next_event`](Self::next_event), messages until they are fetched.
+    pub(super) fn keep_event(&mut self, event: Event<'static>) {
+        match event {
+            Event::Complete { .. } | Event::Failed { .. } => self.set_aside.push_back(event),
+            Event::Notice(notice) => match &mut self.notice_handler {
+                Some(handler) => handler(&notice),
+                None => self.notices.keep(*notice),
+            },
+            Event::Notification(notification) => self.notifications.keep(notification),
+            Event::Ready => self.in_login = false,
+            // Parameters are kept by the session.
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Submit, events, results: the non-blocking face. The [type](PgConnection) has the contract.
+
+use super::{Delivery, Event, PgConnection, Request, Submit, Ticket};
+use crate::engine::{Engine, Outcome};
+use crate::error::PgResult;
+
+impl PgConnection {
+    /// Queues a request, as a group of its own; never waits. It has
+    /// [`io_timeout`](Self::io_timeout) to be answered.
+    ///
+    /// Requests are sent and answered in order; many may be queued before the first is answered.
+    /// Call [`flush`](Self::flush) or [`drive`](Self::drive) to send them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::submit`]; nothing is queued then.
+    #[inline]
+    pub fn submit(&mut self, request: Request<'_>, delivery: Delivery) -> PgResult<Ticket> {
+        let deadline = self.operation_deadline();
+        self.engine.submit(request, Submit::new(delivery).deadline(deadline))
+    }
+
+    /// [`submit`](Self::submit) with all that can be said: another deadline or none, another
+    /// execution mode, no Sync.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit).
+    #[inline]
+    pub fn submit_with(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
+        self.engine.submit(request, submit)
+    }
+
+    /// Ends the group of the requests that were submitted without a Sync
+    /// ([`Submit::no_sync`]); does nothing if none is open.
+    pub fn end_group(&mut self) {
+        self.engine.end_group();
+    }
+
+    /// The next event, `None` when there is none until more has been received.
+    ///
+    /// # Errors
+    ///
+    /// What broke the connection, once every ticket has got its terminal event.
+    #[inline]
+    pub fn next_event(&mut self) -> PgResult<Option<Event<'_>>> {
+        if !self.set_aside.is_empty() {
+            return Ok(self.set_aside.pop_front());
+        }
+        let dropped = self.dropped_messages();
+        if dropped != self.dropped_told {
+            let count = dropped - std::mem::replace(&mut self.dropped_told, dropped);
+            return Ok(Some(Event::MessagesDropped { count }));
+        }
+        let step = match self.engine.advance() {
+            Ok(Some(step)) => step,
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(self.during_login(error)),
+        };
+        let event = self.engine.event(step);
+        match (&event, &mut self.notice_handler) {
+            (Some(Event::Ready), _) => self.in_login = false,
+            (Some(Event::Notice(notice)), Some(handler)) => handler(notice),
+            _ => {}
+        }
+        Ok(event)
+    }
+
+    /// The finished result of a request with [`Delivery::Collect`], once; `None` while there is
+    /// none. It is there when the request's terminal event has come.
+    ///
+    /// # Errors
+    ///
+    /// Why the request failed.
+    #[inline]
+    pub fn take(&mut self, ticket: Ticket) -> PgResult<Option<Outcome>> {
+        self.engine.take(ticket)
+    }
+
+    /// Nobody wants the answer to `ticket` any more; no event comes for it from now on. What was
+    /// sent is drained when it comes, within [`drain_timeout`](crate::PgConfig::drain_timeout), and
+    /// counts as in flight until then.
+    pub fn discard(&mut self, ticket: Ticket) {
+        let patience = self.patience();
+        self.set_aside.retain(|event| event.ticket() != Some(ticket));
+        self.engine.discard(ticket, patience);
+    }
+
+    /// How many requests are unanswered, those included that nobody wants any more.
+    pub fn in_flight(&self) -> usize {
+        self.engine.in_flight()
+    }
+
+    /// The machine under the connection, to look at.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}

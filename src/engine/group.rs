@@ -1,0 +1,202 @@
+//! The end of a group: what became of each of its requests.
+//!
+//! Certain only at ReadyForQuery. CommandComplete proves nothing: a deferred constraint fails after
+//! it, and a later request's error undoes an earlier one that is in the same group.
+
+use std::rc::Rc;
+
+use super::event::{Delivery, Event, Ticket};
+use super::flight::{Execute, Failure, InFlight, Kind, Remedy, Sql};
+use super::statement::Statement;
+use super::{Engine, Step};
+use crate::error::{PgError, ServerError, SqlState, short_type_name};
+use crate::types::{Oid, TypeMap};
+use crate::wire::backend::TransactionStatus;
+
+impl Engine {
+    /// ReadyForQuery: the front group is at its end.
+    #[inline]
+    pub(super) fn ready(&mut self, status: TransactionStatus) -> Step {
+        self.session.set_transaction_status(status);
+        let (count, failure, committed) = self.flights.end();
+        let step = match failure {
+            None if count == 1 => self.complete_one(),
+            None => {
+                for _ in 0..count {
+                    self.complete_next();
+                }
+                Step::Consumed
+            }
+            Some(failure) => {
+                self.end_failed(count, failure, committed, status);
+                Step::Consumed
+            }
+        };
+        self.group_ended();
+        step
+    }
+
+    /// The buffers and the clock after the end of a group.
+    #[inline]
+    fn group_ended(&mut self) {
+        if self.flights.is_empty() {
+            self.send.release();
+            self.clock.idle();
+        } else if self.clock.is_holding() {
+            self.stop_holding_if_drained();
+        }
+    }
+
+    /// The end of a group of one request, which is the usual one: its event needs no queue.
+    #[inline]
+    fn complete_one(&mut self) -> Step {
+        match self.flights.pop().and_then(|request| self.complete(request)) {
+            Some(ticket) => Step::Complete(ticket),
+            None => Step::Consumed,
+        }
+    }
+
+    #[inline]
+    fn complete_next(&mut self) {
+        if let Some(ticket) = self.flights.pop().and_then(|request| self.complete(request)) {
+            self.pending.push_back(Event::Complete { ticket });
+        }
+    }
+
+    /// A request has succeeded for good; its ticket, if somebody wants to know.
+    #[inline]
+    fn complete(&mut self, mut request: InFlight) -> Option<Ticket> {
+        if matches!(request.kind, Kind::Prepare { .. }) {
+            self.keep_prepared(&mut request);
+        }
+        match request.delivery {
+            Delivery::Discard => return None,
+            Delivery::Collect => self.finished.push_back((request.ticket, Ok(request.outcome))),
+            Delivery::Events => {}
+        }
+        Some(request.ticket)
+    }
+
+    /// A statement was prepared: the outcome has it.
+    fn keep_prepared(&mut self, request: &mut InFlight) {
+        let Kind::Prepare { name, params } = &mut request.kind else { return };
+        let (name, params) = (name.take(), std::mem::take(params));
+        if request.delivery == Delivery::Discard {
+            return name.into_iter().for_each(|name| self.prepared.unwanted(name));
+        }
+        let described = request.columns.take();
+        let columns = described.clone().unwrap_or_else(|| Rc::from([]));
+        let statement = Statement::new(request.sql.text(), params, columns);
+        if let Some(name) = name {
+            self.prepared.parsing(&statement, name.clone(), 0);
+            self.prepared.parsed(&statement, &name);
+        }
+        request.outcome.statement = Some(statement);
+    }
+
+    /// The end of a group in which one request failed.
+    #[cold]
+    fn end_failed(
+        &mut self,
+        count: usize,
+        failure: Failure,
+        committed: usize,
+        status: TransactionStatus,
+    ) {
+        let Failure { index: culprit, error, remedy, alone } = failure;
+        let idle = status == TransactionStatus::Idle;
+        let error = match remedy {
+            Remedy::None => error,
+            remedy => match self.apply_remedy(remedy, error, idle && count == 1) {
+                Some(error) => error,
+                // The request is under way again.
+                None => return,
+            },
+        };
+        let not_run = |error: &PgError| PgError::NotRun(Box::new(error.clone()));
+        for index in 0..count {
+            let Some(request) = self.flights.pop() else { return };
+            if index == culprit {
+                self.undo_statements(&request, true);
+                self.fail(request, error.clone());
+            } else if alone || index < committed {
+                let ticket = self.complete(request);
+                self.pending.extend(ticket.map(|ticket| Event::Complete { ticket }));
+            } else if index < culprit {
+                self.undo_statements(&request, false);
+                self.fail(request, PgError::RolledBack);
+            } else {
+                self.undo_statements(&request, false);
+                self.tell_failure(request.ticket, request.delivery, not_run(&error));
+            }
+        }
+    }
+
+    /// What a request that failed, or was not run, was to do to the prepared statements.
+    pub(super) fn undo_statements(&mut self, request: &InFlight, is_culprit: bool) {
+        for name in &request.closes {
+            self.prepared.unwanted(name.clone());
+        }
+        match (&request.kind, &request.sql) {
+            (Kind::Execute(Execute { parse: true, name: Some(name), .. }), Sql::Statement(sql)) => {
+                self.prepared.not_parsed(sql, name);
+                if is_culprit {
+                    // It is no statement at all; the cache has better use for its place.
+                    self.catalogue.remove(sql);
+                }
+            }
+            // Maybe parsed, but nobody will know it. To close what does not exist is no error.
+            (Kind::Prepare { name: Some(name), .. }, _) => self.prepared.unwanted(name.clone()),
+            _ => {}
+        }
+    }
+
+    /// Ends a request that has left the queue with an error.
+    pub(super) fn fail(&mut self, request: InFlight, error: PgError) {
+        let mut error = error.with_query(request.sql.text());
+        if let PgError::Server(server) = &mut error {
+            if let Some(hint) = parameter_hint(server, &request.declared) {
+                server.hint = Some(match server.hint.take() {
+                    Some(first) => format!("{first}\n{hint}"),
+                    None => hint,
+                });
+            }
+        }
+        self.tell_failure(request.ticket, request.delivery, error);
+    }
+
+    /// The terminal event of a request that failed.
+    pub(super) fn tell_failure(&mut self, ticket: Ticket, delivery: Delivery, error: PgError) {
+        match delivery {
+            Delivery::Discard => return,
+            Delivery::Collect => self.finished.push_back((ticket, Err(error.clone()))),
+            Delivery::Events => {}
+        }
+        self.pending.push_back(Event::Failed { ticket, error });
+    }
+}
+
+/// What to do about an error over parameter types: says what each parameter was declared as.
+fn parameter_hint(error: &ServerError, declared: &[(&'static str, Oid)]) -> Option<String> {
+    let about_types = [
+        SqlState::AMBIGUOUS_PARAMETER,
+        SqlState::INDETERMINATE_DATATYPE,
+        SqlState::AMBIGUOUS_FUNCTION,
+        SqlState::DATATYPE_MISMATCH,
+        SqlState::UNDEFINED_FUNCTION,
+    ];
+    if declared.is_empty() || !about_types.contains(&error.code) {
+        return None;
+    }
+    const SHOWN: usize = 20;
+    let list = declared.iter().take(SHOWN).enumerate().map(|(index, (rust_type, oid))| {
+        let (rust_type, oid) = (short_type_name(rust_type), TypeMap::builtin().describe(*oid));
+        format!("${}: {rust_type} -> {oid}", index + 1)
+    });
+    let list: Vec<_> = list.collect();
+    let more = if declared.len() > SHOWN { ", ..." } else { "" };
+    Some(format!(
+        "Write $n::type where a parameter is to have another type; they were declared as {}{more}.",
+        list.join(", ")
+    ))
+}

@@ -1,0 +1,305 @@
+//! What one connection's server has prepared, and under which names.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::BuildHasherDefault;
+use std::rc::Rc;
+
+use super::catalogue::{Unhashed, hash};
+use super::statement::{Statement, WeakStatement};
+use crate::row::Column;
+use crate::types::{Format, Oid};
+
+/// The name of a statement on one server connection: `chopin_5f3a90c1_1`, `chopin_5f3a90c1_2` ...
+///
+/// Never used twice. The first number is the connection's own, drawn at random: behind a pooler
+/// that hands server connections around, a name can never mean the statement of another client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name(Rc<str>);
+
+impl Name {
+    #[inline]
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A statement as this connection's server has it.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) name: Name,
+    /// The group that parses it, until its ParseComplete has come: only requests of the same group
+    /// may rely on the name.
+    pub(super) parsing: Option<u64>,
+    /// What a run returns, once it was described.
+    pub(super) description: Option<Description>,
+    statement: WeakStatement,
+}
+
+/// What running a statement returns.
+#[derive(Clone, Debug)]
+pub(super) struct Description {
+    /// Its columns, `None` when it returns no rows.
+    pub(super) columns: Option<Rc<[Column]>>,
+    /// The format codes to ask for; `None` for binary everywhere.
+    pub(super) formats: Option<Rc<[i16]>>,
+}
+
+/// The types of a stock server that have no binary output function (`pg_type.typsend` is 0), and
+/// their arrays.
+const NO_BINARY_OUTPUT: [Oid; 4] =
+    [Oid::ACLITEM, Oid::ACLITEM_ARRAY, Oid::GTSVECTOR, Oid::GTSVECTOR_ARRAY];
+
+/// The statements that one connection has prepared.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    known: HashMap<u64, Known, BuildHasherDefault<Unhashed>>,
+    /// Prepared on the server, and nobody wants them any more.
+    unwanted: Vec<Name>,
+    /// Names given out so far. Kept when everything else is forgotten: a name is never used again.
+    names: u64,
+    /// What the names of this connection begin with.
+    connection: u32,
+    /// [`Statement::dropped`] when the statements without a handle were last looked for.
+    seen_dropped: u64,
+    /// Types that the server cannot send in binary.
+    text_types: Vec<Oid>,
+    /// Hashes of queries that return such types and are not prepared.
+    text_queries: Vec<u64>,
+}
+
+impl Prepared {
+    /// `connection` is a random number that tells this connection's names from all others.
+    pub(super) fn new(connection: u32) -> Self {
+        Self { connection, ..Self::default() }
+    }
+
+    /// A name that was never used on this connection.
+    pub(super) fn new_name(&mut self) -> Name {
+        self.names += 1;
+        Name(format!("chopin_{:08x}_{}", self.connection, self.names).into())
+    }
+
+    /// What the server has of `statement`.
+    #[inline]
+    pub(super) fn get(&self, statement: &Statement) -> Option<&Known> {
+        self.known.get(&statement.id())
+    }
+
+    /// A Parse that makes `statement` under `name` is on its way, in `group`.
+    pub(super) fn parsing(&mut self, statement: &Statement, name: Name, group: u64) {
+        let statement_ref = statement.downgrade();
+        let known =
+            Known { name, parsing: Some(group), description: None, statement: statement_ref };
+        if let Some(earlier) = self.known.insert(statement.id(), known) {
+            self.unwanted.push(earlier.name);
+        }
+    }
+
+    /// The server has `statement` under `name` now.
+    pub(super) fn parsed(&mut self, statement: &Statement, name: &Name) {
+        match self.known.get_mut(&statement.id()).filter(|known| known.name == *name) {
+            Some(known) => known.parsing = None,
+            // It was dropped from the list while its Parse was on the way.
+            None => self.unwanted.push(name.clone()),
+        }
+    }
+
+    /// The Parse that was to make `statement` under `name` failed or was never run.
+    pub(super) fn not_parsed(&mut self, statement: &Statement, name: &Name) {
+        if self.get(statement).is_some_and(|known| known.name == *name) {
+            self.known.remove(&statement.id());
+        }
+    }
+
+    /// What a run of `statement` under `name` returns.
+    pub(super) fn described(
+        &mut self,
+        statement: &Statement,
+        name: &Name,
+        columns: Option<Rc<[Column]>>,
+    ) {
+        let formats = self.formats(columns.as_deref().unwrap_or_default());
+        let known = self.known.get_mut(&statement.id()).filter(|known| known.name == *name);
+        if let Some(known) = known {
+            known.description = Some(Description { columns, formats });
+        }
+    }
+
+    /// The format codes to ask for; `None` for binary everywhere.
+    pub(super) fn formats(&self, columns: &[Column]) -> Option<Rc<[i16]>> {
+        let is_text = |column: &Column| self.text_types.contains(&column.type_oid());
+        let format = |column| if is_text(column) { Format::Text } else { Format::Binary };
+        let needed = !self.text_types.is_empty() && columns.iter().any(is_text);
+        needed.then(|| columns.iter().map(|column| format(column).code()).collect())
+    }
+
+    /// Whether a query through the unnamed statement is to ask for text everywhere: its columns are
+    /// not known when it is bound.
+    pub(super) fn wants_text(&self, sql: &str) -> bool {
+        !self.text_queries.is_empty() && self.text_queries.contains(&hash(sql.as_bytes()))
+    }
+
+    /// A query through the unnamed statement returns what cannot be sent in binary. (Queries with
+    /// the same hash ask for text too, which is slower and no less right.)
+    pub(super) fn ask_text(&mut self, sql: &str) {
+        const MOST: usize = 1024;
+        if self.text_queries.len() == MOST {
+            self.text_queries.clear();
+        }
+        self.text_queries.push(hash(sql.as_bytes()));
+    }
+
+    /// The server cannot send some of these columns in binary: learns which types it must be, and
+    /// says whether that was news. Descriptions that ask for them in binary are forgotten.
+    ///
+    /// The error names no type. So the first of these kinds that is among the columns is taken to
+    /// be it: types of a stock server that are known to have no binary output, types that are not
+    /// of a stock server, and records, which may hold either.
+    pub(super) fn learn_text_types(&mut self, columns: &[Column]) -> bool {
+        let lacks_output = |oid: Oid| NO_BINARY_OUTPUT.contains(&oid);
+        let is_foreign = |oid: Oid| oid.name().is_none();
+        let is_record = |oid: Oid| matches!(oid, Oid::RECORD | Oid::RECORD_ARRAY);
+        let kinds: [&dyn Fn(Oid) -> bool; 3] = [&lacks_output, &is_foreign, &is_record];
+        let learned = &mut self.text_types;
+        let news = kinds.iter().any(|is_suspect| {
+            let before = learned.len();
+            for oid in columns.iter().map(Column::type_oid) {
+                if is_suspect(oid) && !learned.contains(&oid) {
+                    learned.push(oid);
+                }
+            }
+            learned.len() > before
+        });
+        if news {
+            self.known.values_mut().for_each(|known| known.description = None);
+        }
+        news
+    }
+
+    /// `statement` is not wanted on this connection any more.
+    pub(super) fn forget(&mut self, statement: &Statement) {
+        if let Some(known) = self.known.remove(&statement.id()) {
+            self.unwanted.push(known.name);
+        }
+    }
+
+    /// The server has `name` but nobody wants it.
+    pub(super) fn unwanted(&mut self, name: Name) {
+        self.unwanted.push(name);
+    }
+
+    /// The names to close: those of statements whose last handle is gone, and those not wanted for
+    /// another reason. What is still being parsed waits.
+    #[inline]
+    pub(super) fn take_unwanted(&mut self) -> Vec<Name> {
+        if self.seen_dropped != Statement::dropped() {
+            self.find_dropped();
+        }
+        std::mem::take(&mut self.unwanted)
+    }
+
+    #[cold]
+    fn find_dropped(&mut self) {
+        self.seen_dropped = Statement::dropped();
+        let (unwanted, mut all) = (&mut self.unwanted, true);
+        self.known.retain(|_, known| {
+            let keep = known.statement.is_alive() || known.parsing.is_some();
+            all &= known.statement.is_alive() || !keep;
+            if !keep {
+                unwanted.push(known.name.clone());
+            }
+            keep
+        });
+        if !all {
+            // One that is being parsed has to be looked at again.
+            self.seen_dropped = self.seen_dropped.wrapping_sub(1);
+        }
+    }
+
+    /// The server has forgotten all statements (DISCARD ALL, DEALLOCATE ALL); not those whose Parse
+    /// is still on its way.
+    pub(super) fn clear(&mut self) {
+        self.known.retain(|_, known| known.parsing.is_some());
+        self.unwanted.clear();
+    }
+
+    /// Nothing is wanted any more on this connection: everything is closed, a little later.
+    pub(super) fn forget_all(&mut self) {
+        let unwanted = &mut self.unwanted;
+        self.known.retain(|_, known| {
+            let parsing = known.parsing.is_some();
+            if !parsing {
+                unwanted.push(known.name.clone());
+            }
+            parsing
+        });
+    }
+
+    /// How many statements the server has, as far as is known.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+}
+
+impl fmt::Debug for WeakStatement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_alive() { "(Statement)" } else { "(dropped Statement)" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement(sql: &str) -> Statement {
+        Statement::new(sql, Vec::new(), Rc::from([]))
+    }
+
+    /// Prepares a statement to the end.
+    fn prepare(prepared: &mut Prepared, statement: &Statement) -> Name {
+        let name = prepared.new_name();
+        prepared.parsing(statement, name.clone(), 1);
+        prepared.parsed(statement, &name);
+        name
+    }
+
+    #[test]
+    fn s10_6_clearing_keeps_the_counter() {
+        let mut prepared = Prepared::default();
+        let select = statement("select 1");
+        let first = prepare(&mut prepared, &select);
+        prepared.clear();
+        assert!(prepared.get(&select).is_none());
+        let second = prepared.new_name();
+        assert_ne!(first, second, "a name of before the clear is not used again");
+    }
+
+    #[test]
+    fn statements_without_a_handle_are_closed_once() {
+        let mut prepared = Prepared::default();
+        let (kept, dropped) = (statement("select 1"), statement("select 1"));
+        let names = [prepare(&mut prepared, &kept), prepare(&mut prepared, &dropped)];
+        assert_eq!(prepared.take_unwanted(), []);
+        drop(dropped);
+        assert_eq!(prepared.take_unwanted(), [names[1].clone()]);
+        assert_eq!(prepared.take_unwanted(), []);
+        assert_eq!(prepared.get(&kept).map(|known| &known.name), Some(&names[0]));
+    }
+
+    #[test]
+    fn h14_what_is_being_parsed_outlives_a_clear_and_is_closed_when_it_is_there() {
+        let mut prepared = Prepared::default();
+        let select = statement("select 1");
+        let name = prepared.new_name();
+        prepared.parsing(&select, name.clone(), 2);
+        prepared.clear();
+        assert!(prepared.get(&select).is_some(), "its Parse is run after what was discarded");
+        let id = select.clone();
+        drop(select);
+        drop(id);
+        assert_eq!(prepared.take_unwanted(), [], "a Close now could come before the Parse");
+        prepared.known.values_mut().for_each(|known| known.parsing = None);
+        assert_eq!(prepared.take_unwanted(), [name]);
+    }
+}

@@ -1,0 +1,157 @@
+//! Queueing requests: limits, groups, and taking back what could not be written.
+//!
+//! A request either stands in the send buffer as a whole, or not at all: whatever fails on the way
+//! rolls the buffer back to where it was.
+
+use super::Engine;
+use super::event::{Delivery, Outcome, Ticket};
+use super::flight::{Execute, InFlight, Kind, Phase, Sql};
+use super::request::{Request, Submit};
+use super::write::Written;
+use crate::config::ExecutionMode;
+use crate::error::{PgError, PgResult};
+use crate::wire::frontend;
+
+impl Engine {
+    /// Queues a request; never waits for the server. Its bytes are pending to be sent.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is queued and nothing will be sent when
+    /// - the connection is broken ([`PgError::NotSent`]),
+    /// - it is not ready yet, or a limit is reached: `max_in_flight` requests are unanswered or
+    ///   their results not taken, or `max_send_buffer` bytes wait to be sent
+    ///   ([`PgError::WouldBlock`]: take events, send, and try again),
+    /// - a parameter cannot be encoded ([`PgError::Parameter`]) or the number of parameters is not
+    ///   the statement's,
+    /// - the text contains a NUL byte, is a COPY from STDIN or to STDOUT, the message would be
+    ///   longer than the protocol allows, or the request cannot stand where it is to stand
+    ///   ([`PgError::Usage`]).
+    pub fn submit(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
+        self.check_submit(&request, &submit)?;
+        let bytes_before = self.send.end();
+        let mark = self.send.writer().len();
+        if let Request::Close { statement } = request {
+            self.prepared.forget(statement);
+        }
+        // Close is written only here, directly after the Sync of the group before: in a failed
+        // group it would be skipped. The simple protocol has none.
+        let is_simple = submit.mode.unwrap_or(self.mode) == ExecutionMode::Simple
+            || matches!(request, Request::Simple { .. });
+        let mut closes = if self.flights.is_open() || is_simple {
+            Vec::new()
+        } else {
+            self.prepared.take_unwanted()
+        };
+        let written = self.write(request, &submit, &closes);
+        let Written { kind, sql, declared, columns, has_sync } = match written {
+            Ok(written) => written,
+            Err(error) => {
+                self.send.writer().truncate(mark);
+                closes.drain(..).for_each(|name| self.prepared.unwanted(name));
+                return Err(error);
+            }
+        };
+        if submit.sync && !has_sync {
+            frontend::sync(self.send.writer());
+        }
+        if let (Kind::Execute(Execute { parse: true, name: Some(name), .. }), Sql::Statement(sql)) =
+            (&kind, &sql)
+        {
+            self.prepared.parsing(sql, name.clone(), self.flights.next_group());
+        }
+        self.tickets += 1;
+        closes.reverse();
+        self.clock.notice(submit.deadline);
+        let mut request = InFlight {
+            ticket: Ticket(self.tickets),
+            kind,
+            phase: Phase::Sync,
+            delivery: submit.delivery,
+            ends_group: submit.sync || has_sync,
+            late: false,
+            deadline: submit.deadline,
+            bytes: bytes_before..self.send.end(),
+            sql,
+            declared,
+            closes,
+            columns,
+            rows: None,
+            has_rows: false,
+            commands: 0,
+            outcome: Outcome::NOTHING,
+        };
+        request.phase = request.first_phase();
+        self.flights.push(request);
+        Ok(Ticket(self.tickets))
+    }
+
+    /// Ends the open group with a Sync, if there is one: only then the server answers all of it,
+    /// and its requests get their terminal events. Limits do not count.
+    pub fn end_group(&mut self) {
+        if self.flights.is_open() && self.broken.is_none() {
+            frontend::sync(self.send.writer());
+            self.flights.end_group(self.send.end());
+        }
+    }
+
+    /// Whether a group is open: the last request was submitted without a Sync.
+    pub fn has_open_group(&self) -> bool {
+        self.flights.is_open()
+    }
+
+    /// Why a request cannot be queued, if so.
+    #[inline]
+    fn check_submit(&self, request: &Request<'_>, submit: &Submit) -> PgResult<()> {
+        if self.startup.is_some() || self.broken.is_some() || self.terminated {
+            return Err(self.refusal());
+        }
+        if self.flights.len() + self.finished.len() >= self.limits.in_flight
+            || self.send.unsent() > self.limits.send_buffer
+        {
+            return Err(PgError::WouldBlock);
+        }
+        if submit.delivery == Delivery::Events && matches!(request, Request::Prepare { .. }) {
+            return Err(PgError::Usage(
+                "a statement is prepared with Delivery::Collect: no event carries it".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn refusal(&self) -> PgError {
+        match &self.broken {
+            Some(error) => PgError::NotSent(Box::new(error.clone())),
+            None if self.startup.is_some() => PgError::WouldBlock,
+            None => PgError::NotSent(Box::new(was_terminated())),
+        }
+    }
+
+    /// Queues a Terminate message behind what was begun; groups of which nothing was sent fail as
+    /// [`PgError::NotSent`], and no more are taken.
+    pub fn terminate(&mut self) {
+        if self.startup.is_some() || self.broken.is_some() || self.terminated {
+            return;
+        }
+        self.end_group();
+        self.terminated = true;
+        let mut index = 0;
+        while index < self.flights.len() {
+            match self.take_back(index) {
+                Some(group) => {
+                    for request in group {
+                        self.fail(request, PgError::NotSent(Box::new(was_terminated())));
+                    }
+                }
+                None => index = self.flights.group_of(index).end,
+            }
+        }
+        frontend::terminate(self.send.writer());
+    }
+}
+
+#[cold]
+fn was_terminated() -> PgError {
+    PgError::ConnectionClosed("the connection was terminated from this side".to_owned())
+}

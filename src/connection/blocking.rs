@@ -42,8 +42,10 @@ impl PgConnection {
 
     /// When an operation that begins now has taken too long.
     #[inline]
-    pub(super) fn operation_deadline(&self) -> Option<Deadline> {
-        Deadline::after(Instant::now(), "io_timeout", self.io_timeout)
+    pub(super) fn operation_deadline(&mut self) -> Option<Deadline> {
+        let now = Instant::now();
+        self.now = Some(now);
+        Deadline::after(now, "io_timeout", self.io_timeout)
     }
 
     /// How long what nobody wants any more may take to come to its end.
@@ -59,20 +61,24 @@ impl PgConnection {
         submit: Submit,
     ) -> PgResult<Ticket> {
         self.check_not_busy()?;
-        if self.engine.has_open_group() {
-            return Err(PgError::Usage(
-                "a group of requests is open, which this would belong to: call end_group first"
-                    .to_owned(),
-            ));
+        self.check_no_open_group()?;
+        match self.engine.submit(request, submit) {
+            Err(PgError::WouldBlock) => self.submit_when_possible(request, submit),
+            other => other,
         }
-        loop {
+    }
+
+    /// [`submit_blocking`](Self::submit_blocking) when a limit is reached.
+    #[cold]
+    fn submit_when_possible(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
+        while self.engine.in_flight() > 0 {
+            self.wait_for_room(submit.deadline)?;
             match self.engine.submit(request, submit) {
-                Err(PgError::WouldBlock) if self.engine.in_flight() > 0 => {
-                    self.wait_for_room(submit.deadline)?;
-                }
+                Err(PgError::WouldBlock) => {}
                 other => return other,
             }
         }
+        Err(PgError::WouldBlock)
     }
 
     /// Whether a blocking call may be made: not while events are to be taken that it would swallow.
@@ -80,6 +86,18 @@ impl PgConnection {
     pub(super) fn check_not_busy(&self) -> PgResult<()> {
         if self.engine.in_flight() > 0 && self.engine.has_event_requests() {
             return Err(PgError::Busy);
+        }
+        Ok(())
+    }
+
+    /// Whether a blocking call would become part of a group that the program has not ended.
+    #[inline]
+    pub(super) fn check_no_open_group(&self) -> PgResult<()> {
+        if self.engine.has_open_group() {
+            return Err(PgError::Usage(
+                "a group of requests is open, which this would belong to: call end_group first"
+                    .to_owned(),
+            ));
         }
         Ok(())
     }
@@ -140,6 +158,19 @@ impl PgConnection {
             Event::Ready => self.in_login = false,
             // Parameters are kept by the session.
             _ => {}
+        }
+        let count = self.dropped_messages() - self.dropped_told;
+        if count > 0 {
+            self.tell_dropped(count);
+        }
+    }
+
+    /// The program is told that messages were dropped; one event says it of many.
+    fn tell_dropped(&mut self, more: u64) {
+        self.dropped_told += more;
+        match self.set_aside.back_mut() {
+            Some(Event::MessagesDropped { count }) => *count += more,
+            _ => self.set_aside.push_back(Event::MessagesDropped { count: more }),
         }
     }
 }

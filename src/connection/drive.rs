@@ -19,8 +19,8 @@ const BUDGET: usize = 256 * 1024;
 pub enum Drive {
     /// Nothing until a source is ready or the deadline has come.
     Idle,
-    /// More, without waiting: the budget of one call is used up. Other connections may have their
-    /// turn first.
+    /// More, without waiting: the budget of one call is used up, or something is due whose answer
+    /// may be among what has just come. Other connections may have their turn first.
     Again,
 }
 
@@ -56,11 +56,16 @@ impl PgConnection {
         if !self.proceed_connecting() {
             return Drive::Idle;
         }
+        // Its answer was not among what came with the last call: now it is late.
+        if let Some(at) = self.overdue.take() {
+            self.engine.handle_timeout(at);
+        }
         self.send();
         let mut received = 0;
-        let mut moved = Moved::Nothing;
-        while self.engine.interest().read {
-            moved = self.receive();
+        let mut last = None;
+        while received < BUDGET && self.engine.interest().read {
+            let moved = self.receive();
+            last = Some(moved);
             match moved {
                 Moved::Bytes(count) => received += count,
                 Moved::Nothing | Moved::End => break,
@@ -68,22 +73,20 @@ impl PgConnection {
             if !self.engine.recv_was_filled() {
                 break;
             }
-            if received >= BUDGET {
-                return Drive::Again;
-            }
         }
-        if moved == Moved::Nothing && self.send_error.is_some() {
+        // Not while there is no room to read: the server's last words may still be in the socket.
+        if last == Some(Moved::Nothing) {
             self.give_up_sending();
         }
-        if self.engine.deadline().is_none_or(|deadline| deadline > Instant::now()) {
-            return Drive::Idle;
+        let more = received >= BUDGET && self.engine.recv_was_filled();
+        let if_past = |deadline| Some(Instant::now()).filter(|now| deadline <= *now);
+        match self.engine.deadline().and_then(if_past) {
+            // What has just come may be the answer that would be late otherwise.
+            Some(now) if received > 0 => self.overdue = Some(now),
+            Some(now) => self.engine.handle_timeout(now),
+            None => {}
         }
-        // What has just come may be the answer that would be late otherwise.
-        if received > 0 {
-            return Drive::Again;
-        }
-        self.engine.handle_timeout(Instant::now());
-        Drive::Idle
+        if more || self.overdue.is_some() { Drive::Again } else { Drive::Idle }
     }
 
     /// Sends what is pending, as much as the socket takes; receives nothing. Never waits. What is
@@ -96,11 +99,16 @@ impl PgConnection {
         self.send();
     }
 
-    /// The descriptors to watch, and what for. Ask again after each [`drive`](Self::drive): while
-    /// the connection is being made the descriptor can change too, and there may be none for a
-    /// moment.
+    /// The descriptors to watch, level-triggered, and what for. Ask again after each
+    /// [`drive`](Self::drive), [`submit`](Self::submit) and [`flush`](Self::flush).
     ///
-    /// Watch them level-triggered. Write readiness is wanted only while a write would block.
+    /// - Write readiness is wanted only while something waits to be sent.
+    /// - With neither read nor write there is nothing to wait for: events are here that nobody has
+    ///   taken, or the connection is broken. Take the descriptor out of epoll then, which tells a
+    ///   hang-up even to those who want nothing.
+    /// - While the connection is being made the descriptor can become another one, and there can be
+    ///   none for a moment. What is no longer among them has been closed, so epoll has forgotten it;
+    ///   what takes its place always has another number.
     pub fn sources(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
         let source = self.source();
         let pair = |Source { fd, read, write }| (fd, Interest { read, write });
@@ -164,9 +172,11 @@ impl PgConnection {
     /// It waits before it receives: right after a request has been sent there is nothing to
     /// receive. Only when the last read filled its buffer more is likely to be there.
     pub(super) fn turn(&mut self, until: Option<Instant>) {
+        // Good for this turn only: the next one may come much later.
+        let now = self.now.take();
         if !self.proceed_connecting() {
             let until = [until, self.deadline()].into_iter().flatten().min();
-            self.wait(until);
+            self.wait(until, now);
             return;
         }
         self.send();
@@ -177,7 +187,7 @@ impl PgConnection {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        if self.wait(until) {
+        if self.wait(until, now) {
             self.receive();
         }
     }
@@ -253,19 +263,24 @@ impl PgConnection {
     /// Waits until a source is ready for what is wanted or `until` has come; says whether one is
     /// ready.
     #[inline]
-    fn wait(&mut self, until: Option<Instant>) -> bool {
-        wait(self.source(), until).unwrap_or_else(|error| {
+    fn wait(&mut self, until: Option<Instant>, now: Option<Instant>) -> bool {
+        wait(self.source(), until, now).unwrap_or_else(|error| {
             self.engine.hung_up(Some(error));
             true
         })
     }
 
-    /// Sends and waits once for answers, until `limit` at most, and takes the events of what came.
+    /// Sends; if nothing can be sent, waits once for answers, until `limit` at most, and takes the
+    /// events of what came.
     ///
     /// # Errors
     ///
     /// [`PgError::Timeout`] when `limit` has come; what broke the connection.
     pub(super) fn wait_for_room(&mut self, limit: Option<Deadline>) -> PgResult<()> {
+        // That may be room enough; and of a group without a Sync there may be no answer to wait for.
+        if let Moved::Bytes(_) = self.send() {
+            return Ok(());
+        }
         self.turn(limit.map(|limit| limit.at));
         self.take_events()?;
         if self.something_is_late() {
@@ -374,7 +389,7 @@ impl PgConnection {
                 let timeout = Timeout { setting: "timeout", value: timeout, doing };
                 return Err(PgError::Timeout(Box::new(timeout)));
             }
-            self.wait([deadline, self.engine.deadline()].into_iter().flatten().min());
+            self.wait([deadline, self.engine.deadline()].into_iter().flatten().min(), None);
         }
     }
 }

@@ -34,7 +34,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use self::drive::Drive;
 pub use self::pipeline::{Pipeline, PipelineResult};
@@ -93,16 +93,17 @@ const MOST_LOOKS: usize = 64;
 ///
 /// A program with an event loop of its own never waits in a call. It
 ///
-/// 1. begins with [`start_connect`](Self::start_connect), and watches the
-///    [`sources`](Self::sources) (level-triggered) and the [`deadline`](Self::deadline);
-/// 2. calls [`drive`](Self::drive) when a source is ready or the deadline has come, then
-///    [`next_event`](Self::next_event) until there is none, whatever `drive` moved;
-/// 3. calls `drive` once more without waiting if it returned [`Drive::Again`] (after the other
-///    connections had their turn);
-/// 4. asks [`sources`](Self::sources) and [`deadline`](Self::deadline) again, since both may have
-///    changed, and waits;
-/// 5. from [`Event::Ready`] on queues requests by [`submit`](Self::submit), as many as it likes
-///    without waiting for answers, and then calls [`flush`](Self::flush) (or `drive`).
+/// 1. begins with [`start_connect`](Self::start_connect);
+/// 2. calls [`drive`](Self::drive), then [`next_event`](Self::next_event) until there is none,
+///    whatever `drive` has moved;
+/// 3. from [`Event::Ready`] on queues requests by [`submit`](Self::submit), as many as it likes
+///    without waiting for answers, and sends them by [`flush`](Self::flush);
+/// 4. asks [`sources`](Self::sources) and [`deadline`](Self::deadline) what there is to wait for,
+///    since steps 2 and 3 may have changed both;
+/// 5. goes on with step 2 when a source is ready or the deadline has come. After [`Drive::Again`]
+///    it does so without waiting, once other connections have had their turn.
+///
+/// Requests can be queued at any other time too; steps 3 and 4 belong together.
 ///
 /// What each answer obliges to:
 ///
@@ -112,51 +113,72 @@ const MOST_LOOKS: usize = 64;
 /// | [`Event::Complete`], [`Event::Failed`] | the ticket has ended; [`take`](Self::take) what was collected |
 /// | `Ok(None)` of `next_event` | wait |
 /// | an error of `next_event` | the connection is broken, all tickets have ended before: drop it |
-/// | [`PgError::WouldBlock`] of `submit` | a limit is reached: take events, drive, submit again later |
+/// | [`PgError::WouldBlock`] of `submit` | not ready, or a limit is reached: submit again after events |
+///
+/// A program that takes no events for a while is sent no more than fits: the connection asks for
+/// nothing to read until there is room again, and the server is held back.
 ///
 /// A program that uses both faces takes all events before a blocking call: while requests that
 /// deliver events are unfinished, such a call is refused with [`PgError::Busy`].
 ///
-/// ```no_run
-/// use chopin_pg::connection::{Delivery, Drive, Event, Request};
-/// use chopin_pg::{PgConfig, PgConnection};
-/// # /// What the program waits in: epoll, kqueue, mio, polling ...
-/// # struct Poller;
-/// # impl Poller {
-/// #     fn wait(&self, connection: &PgConnection) {
-/// #         for (_fd, _interest) in connection.sources() {}
-/// #         let _until = connection.deadline();
-/// #     }
-/// # }
-/// # let poller = Poller;
+/// The loop for one connection, on epoll (here through the crate rustix):
 ///
-/// let mut connection = PgConnection::start_connect(&PgConfig::from_url("postgres://127.0.0.1")?)?;
-/// loop {
+/// ```
+/// use chopin_pg::{Delivery, Drive, Event, PgConfig, PgConnection, Request};
+/// use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+/// use rustix::{buffer::spare_capacity, io::Errno};
+/// use std::{os::fd::AsRawFd, time::Instant};
+///
+/// # let server = testkit::shared();
+/// # let url = server.url(server.superuser(), None, "postgres");
+/// let mut connection = PgConnection::start_connect(&PgConfig::from_url(&url)?)?;
+/// let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+/// let mut ready_sources = Vec::with_capacity(8);
+/// let mut watched = None;
+/// let (mut sum, mut done) = (0, false);
+/// while !done {
 ///     let drive = connection.drive();
 ///     let mut ready = false;
 ///     while let Some(event) = connection.next_event()? {
 ///         match event {
 ///             Event::Ready => ready = true,
-///             Event::Row { row, .. } => println!("{}", row.get::<i32>(0)?),
-///             Event::Complete { .. } => return Ok(()),
-///             Event::Failed { error, .. } => return Err(error),
+///             Event::Row { row, .. } => sum += row.get::<i32>(0)?,
+///             Event::Complete { .. } => done = true,
+///             Event::Failed { error, .. } => return Err(error.into()),
 ///             _ => {}
 ///         }
 ///     }
 ///     if ready {
 ///         let sql = "select generate_series(1, $1)";
-///         connection.submit(Request::Query { sql, params: &(3,) }, Delivery::Events)?;
+///         let _ticket = connection.submit(Request::Query { sql, params: &(3,) }, Delivery::Events)?;
 ///         connection.flush();
 ///     }
-///     if drive == Drive::Idle {
-///         poller.wait(&connection); // for its sources, until its deadline
+///     if done || drive == Drive::Again {
+///         continue;
+///     }
+///     for (fd, interest) in connection.sources() {
+///         let mut flags = EventFlags::empty();
+///         flags.set(EventFlags::IN, interest.read);
+///         flags.set(EventFlags::OUT, interest.write);
+///         let key = EventData::new_u64(0);
+///         match watched.replace(fd.as_raw_fd()) == Some(fd.as_raw_fd()) {
+///             true => epoll::modify(&epoll, fd, key, flags)?,
+///             false => epoll::add(&epoll, fd, key, flags)?,
+///         }
+///     }
+///     let left = connection.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+///     let timeout = left.map(TryInto::try_into).transpose()?;
+///     match epoll::wait(&epoll, spare_capacity(&mut ready_sources), timeout.as_ref()) {
+///         Ok(_) | Err(Errno::INTR) => ready_sources.clear(),
+///         Err(error) => return Err(error.into()),
 ///     }
 /// }
-/// # #[allow(unreachable_code)]
-/// # Ok::<(), chopin_pg::PgError>(())
+/// assert_eq!(sum, 1 + 2 + 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// `examples/event_loop.rs` is a whole program of this kind, on epoll, with many connections.
+/// `examples/event_loop.rs` is a whole program of this kind, with many connections and many
+/// requests in flight on each.
 pub struct PgConnection {
     engine: Engine,
     /// The socket, while it is connected or being connected or failed to be.
@@ -167,10 +189,15 @@ pub struct PgConnection {
     in_login: bool,
     /// Where it goes to, for errors.
     target: Box<str>,
+    /// The moment at which the operation began that is being made, for its first turn.
+    now: Option<Instant>,
     io_timeout: Duration,
     drain_timeout: Duration,
     /// Why nothing can be sent any more; told when everything that the server said has been read.
     send_error: Option<io::Error>,
+    /// When `drive` found that something had taken too long, and left it the answer that had just
+    /// come.
+    overdue: Option<Instant>,
     /// Terminal events that came during a blocking call, for `next_event`.
     set_aside: VecDeque<Event<'static>>,
     notices: Kept<Notice>,
@@ -236,13 +263,15 @@ impl PgConnection {
 
     /// Whether the connection can be used, going by what has already arrived: looks at the socket
     /// without waiting and without a round trip, and so finds a server that has ended the session
-    /// or hung up.
+    /// or hung up. (While requests that deliver events are unfinished it does not look: that is
+    /// told by [`drive`](Self::drive) and [`next_event`](Self::next_event).)
     pub fn is_alive(&mut self) -> bool {
         for _ in 0..MOST_LOOKS {
             match self.try_fill_read_buf() {
                 Ok(_) => {}
                 Err(PgError::WouldBlock) if self.give_up_sending() => {}
                 Err(PgError::WouldBlock) => break,
+                Err(PgError::Busy) => return !self.is_broken(),
                 Err(_) => return false,
             }
         }

@@ -1,7 +1,7 @@
 //! Submit, events, results: the non-blocking face. The [type](PgConnection) has the contract.
 
 use super::{Delivery, Event, PgConnection, Request, Submit, Ticket};
-use crate::engine::{Engine, Outcome};
+use crate::engine::{Engine, Outcome, Step};
 use crate::error::PgResult;
 
 impl PgConnection {
@@ -47,23 +47,23 @@ impl PgConnection {
         if !self.set_aside.is_empty() {
             return Ok(self.set_aside.pop_front());
         }
-        let dropped = self.dropped_messages();
-        if dropped != self.dropped_told {
-            let count = dropped - std::mem::replace(&mut self.dropped_told, dropped);
-            return Ok(Some(Event::MessagesDropped { count }));
+        match self.engine.advance() {
+            Ok(Some(Step::Pending)) => Ok(self.pending_event()),
+            Ok(Some(step)) => Ok(self.engine.event(step)),
+            Ok(None) => Ok(None),
+            Err(error) => Err(self.during_login(error)),
         }
-        let step = match self.engine.advance() {
-            Ok(Some(step)) => step,
-            Ok(None) => return Ok(None),
-            Err(error) => return Err(self.during_login(error)),
-        };
-        let event = self.engine.event(step);
+    }
+
+    /// The next of the events that stand in no received byte.
+    fn pending_event(&mut self) -> Option<Event<'_>> {
+        let event = self.engine.pop_pending();
         match (&event, &mut self.notice_handler) {
             (Some(Event::Ready), _) => self.in_login = false,
             (Some(Event::Notice(notice)), Some(handler)) => handler(notice),
             _ => {}
         }
-        Ok(event)
+        event
     }
 
     /// The finished result of a request with [`Delivery::Collect`], once; `None` while there is

@@ -39,6 +39,8 @@ pub struct Pipeline<'c> {
     /// Requests whose results have not been taken.
     tickets: VecDeque<Ticket>,
     results: Vec<PgResult<PipelineResult>>,
+    /// The first request of all.
+    first: Option<Ticket>,
     /// Requests so far.
     count: usize,
 }
@@ -106,7 +108,8 @@ impl From<Outcome> for PipelineResult {
 impl PgConnection {
     /// Begins a pipeline: several requests in one round trip.
     pub fn pipeline(&mut self) -> Pipeline<'_> {
-        Pipeline { connection: self, tickets: VecDeque::new(), results: Vec::new(), count: 0 }
+        let (tickets, results) = (VecDeque::new(), Vec::new());
+        Pipeline { connection: self, tickets, results, first: None, count: 0 }
     }
 }
 
@@ -175,7 +178,7 @@ impl Pipeline<'_> {
     /// None that are not told by the results; the connection may be
     /// [broken](PgConnection::is_broken).
     pub fn sync(&mut self) -> PgResult<()> {
-        self.connection.engine.end_group();
+        self.end_group();
         self.connection.flush();
         Ok(())
     }
@@ -188,7 +191,7 @@ impl Pipeline<'_> {
     /// None of a request: each has its own in the list. What broke the connection is in the list
     /// too.
     pub fn finish(mut self) -> PgResult<Vec<PgResult<PipelineResult>>> {
-        self.connection.engine.end_group();
+        self.end_group();
         while let Some(ticket) = self.tickets.front().copied() {
             let result = self.connection.result_of(ticket);
             self.tickets.pop_front();
@@ -198,6 +201,9 @@ impl Pipeline<'_> {
     }
 
     fn add(&mut self, request: Request<'_>) -> PgResult<usize> {
+        if self.first.is_none() {
+            self.connection.check_no_open_group()?;
+        }
         let submit = Submit::new(Delivery::Collect).no_sync();
         loop {
             self.connection.check_not_busy()?;
@@ -205,11 +211,19 @@ impl Pipeline<'_> {
                 Err(PgError::WouldBlock) => self.make_room()?,
                 Err(error) => return Err(error),
                 Ok(ticket) => {
+                    self.first.get_or_insert(ticket);
                     self.tickets.push_back(ticket);
                     self.count += 1;
                     return Ok(self.count - 1);
                 }
             }
+        }
+    }
+
+    /// Ends the open group, if it is one of this pipeline.
+    fn end_group(&mut self) {
+        if self.first.is_some() {
+            self.connection.engine.end_group();
         }
     }
 
@@ -225,6 +239,10 @@ impl Pipeline<'_> {
                 "the group has as many requests as may be in flight (max_in_flight): call sync"
                     .to_owned(),
             ));
+        }
+        if self.connection.engine.in_flight() == 0 {
+            // It is full of results that the program has not taken.
+            return Err(PgError::WouldBlock);
         }
         let limit = self.connection.operation_deadline();
         self.connection.wait_for_room(limit)
@@ -259,7 +277,12 @@ impl PgConnection {
 /// Never waits: the last group is ended, and the answers are drained by later calls.
 impl Drop for Pipeline<'_> {
     fn drop(&mut self) {
-        self.connection.engine.end_group();
+        self.end_group();
+        // What has been begun is not taken back.
+        self.connection.flush();
+        // What became of its requests was told by their results, or nobody wants to know.
+        let first = self.first;
+        self.connection.set_aside.retain(|event| first.is_none() || event.ticket() < first);
         for ticket in std::mem::take(&mut self.tickets) {
             self.connection.discard(ticket);
         }

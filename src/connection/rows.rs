@@ -37,7 +37,12 @@ pub struct Rows<'c> {
     columns: Option<Rc<[Column]>>,
     tag: CommandTag,
     state: State,
-    /// The call that is being made has waited already.
+    /// How the next result begins, in [`State::NextResult`].
+    next: Option<Beginning>,
+    /// A row that was met on the way to the columns.
+    ahead: Option<Message>,
+    /// There is a deadline for what is waited for: each row has its own, also the first one, before
+    /// which the program may have taken its time too.
     waited: bool,
 }
 
@@ -46,19 +51,21 @@ pub struct Rows<'c> {
 enum State {
     /// Before the first row of a result, or between two.
     Streaming,
-    /// A result has ended; the columns of another one may follow.
+    /// A result has ended; another one may follow.
     EndOfResult,
-    /// The columns of the next result have come.
+    /// The next result has begun.
     NextResult,
     /// The request has ended.
     Done,
 }
 
-/// What came next.
-enum Found {
-    Row(Message),
-    /// A result's end, or that of the request.
-    End,
+/// What the next result of a string of statements begins with.
+#[derive(Debug)]
+enum Beginning {
+    /// Its columns.
+    Columns(Option<Rc<[Column]>>),
+    /// Its end: the command returns no rows.
+    End(CommandTag),
 }
 
 impl PgConnection {
@@ -88,7 +95,8 @@ impl PgConnection {
     }
 
     /// Runs a string of statements without parameters (the simple protocol) and returns their rows
-    /// as they come: [`Rows::next_result`] leads from one result to the next.
+    /// as they come: [`Rows::next_result`] leads from the result of one statement to that of the
+    /// next.
     ///
     /// # Errors
     ///
@@ -99,10 +107,25 @@ impl PgConnection {
 
     fn stream_request(&mut self, request: Request<'_>) -> PgResult<Rows<'_>> {
         self.last_tag = CommandTag::EMPTY;
-        let submit = Submit::new(Delivery::Events).deadline(self.operation_deadline());
+        // Only a string of statements has several results to keep apart.
+        let delivery = if matches!(request, Request::Simple { .. }) {
+            Delivery::Events
+        } else {
+            Delivery::Rows
+        };
+        let submit = Submit::new(delivery).deadline(self.operation_deadline());
         let ticket = self.submit_blocking(request, submit)?;
         let (tag, state) = (CommandTag::EMPTY, State::Streaming);
-        Ok(Rows { connection: self, ticket, columns: None, tag, state, waited: false })
+        Ok(Rows {
+            connection: self,
+            ticket,
+            columns: None,
+            tag,
+            state,
+            next: None,
+            ahead: None,
+            waited: false,
+        })
     }
 }
 
@@ -116,9 +139,19 @@ impl Rows<'_> {
     #[inline]
     #[allow(clippy::should_implement_trait, reason = "each row borrows the stream")]
     pub fn next(&mut self) -> PgResult<Option<RowRef<'_>>> {
-        match self.find()? {
-            Found::Row(message) => Ok(self.connection.engine.row(message)),
-            Found::End => Ok(None),
+        if self.ahead.is_none() {
+            // Nearly always the next row is here.
+            if let Some(message) = self.connection.engine.next_of_run() {
+                self.waited = false;
+                return Ok(self.connection.engine.row_of_run(message));
+            }
+        }
+        match self.find(false)? {
+            Some(message) => {
+                self.waited = false;
+                Ok(self.connection.engine.row(message))
+            }
+            None => Ok(None),
         }
     }
 
@@ -129,31 +162,31 @@ impl Rows<'_> {
     ///
     /// As [`next`](Self::next).
     pub fn columns(&mut self) -> PgResult<&[Column]> {
-        self.waited = false;
-        while self.columns.is_none() && self.state == State::Streaming {
-            match self.step()? {
-                Some(Found::Row(_)) => break,
-                Some(Found::End) | None => {}
+        if self.columns.is_none() && self.ahead.is_none() && self.state == State::Streaming {
+            self.ahead = self.find(true)?;
+            if self.ahead.is_some() {
+                self.columns = self.connection.engine.current_columns().cloned();
             }
         }
         Ok(self.columns.as_deref().unwrap_or_default())
     }
 
-    /// Goes on to the next result of a string of statements, passing over what is left of this one;
-    /// `false` when there is none.
+    /// Goes on to the result of the next one of a string of statements, passing over what is left of
+    /// this one; `false` when there is none. Every statement has a result, if maybe without columns.
     ///
     /// # Errors
     ///
     /// As [`next`](Self::next).
     pub fn next_result(&mut self) -> PgResult<bool> {
-        while let Found::Row(_) = self.find()? {}
-        while self.state == State::EndOfResult {
-            self.step()?;
+        while self.find(false)?.is_some() {
+            self.waited = false;
         }
-        if self.state == State::NextResult {
-            self.state = State::Streaming;
-        }
-        Ok(self.state == State::Streaming)
+        (self.columns, self.tag, self.state) = match self.next.take() {
+            Some(Beginning::Columns(columns)) => (columns, CommandTag::EMPTY, State::Streaming),
+            Some(Beginning::End(tag)) => (None, tag, State::EndOfResult),
+            None => return Ok(false),
+        };
+        Ok(true)
     }
 
     /// Calls `work` for each row that is left of the result; returns how many there were.
@@ -170,7 +203,7 @@ impl Rows<'_> {
         Ok(count)
     }
 
-    /// The tag of the last command that has ended, such as `SELECT 12`; empty before its end.
+    /// The tag of the result's command, such as `SELECT 12`; empty before its end.
     pub fn command_tag(&self) -> &str {
         self.tag.as_str()
     }
@@ -186,68 +219,79 @@ impl Rows<'_> {
         Ok(self.tag.rows().unwrap_or(0))
     }
 
-    /// The next row, or the end of the result; of the last one the end of the request.
+    /// The next row; `None` at the end of the result, of the last one at the end of the request, or
+    /// where the columns are, or would be, if these are asked for.
     #[inline]
-    fn find(&mut self) -> PgResult<Found> {
-        self.waited = false;
+    fn find(&mut self, columns: bool) -> PgResult<Option<Message>> {
+        if self.ahead.is_some() {
+            return Ok(self.ahead.take());
+        }
         while self.state == State::Streaming || self.state == State::EndOfResult {
-            match self.step()? {
-                Some(found @ Found::Row(_)) => return Ok(found),
-                Some(Found::End) => break,
-                None => {}
-            }
-        }
-        Ok(Found::End)
-    }
-
-    /// Takes one event, or waits for more bytes.
-    #[inline]
-    fn step(&mut self) -> PgResult<Option<Found>> {
-        match self.connection.engine.advance() {
-            Ok(Some(Step::Row(message))) => Ok(Some(Found::Row(message))),
-            Ok(Some(step)) => self.other(step),
-            Ok(None) => {
-                self.wait();
-                Ok(None)
-            }
-            Err(error) => {
-                self.state = State::Done;
-                Err(error)
-            }
-        }
-    }
-
-    /// A step that found no row.
-    fn other(&mut self, step: Step) -> PgResult<Option<Found>> {
-        let connection = &mut *self.connection;
-        match step {
-            Step::Columns => {
-                self.columns = connection.engine.current_columns().cloned();
-                if self.state == State::EndOfResult {
-                    self.state = State::NextResult;
-                    return Ok(Some(Found::End));
+            match self.connection.engine.advance() {
+                Ok(Some(Step::Row(message))) => return Ok(Some(message)),
+                Ok(Some(Step::Columns)) => {
+                    let found = self.connection.engine.current_columns().cloned();
+                    if self.state == State::EndOfResult {
+                        self.next_begins(Beginning::Columns(found));
+                    } else {
+                        self.columns = found;
+                    }
+                    if columns {
+                        break;
+                    }
                 }
-            }
-            Step::Command(_, tag) => {
-                self.tag = tag;
-                self.state = State::EndOfResult;
-            }
-            Step::Complete(ticket) if ticket == self.ticket => {
-                connection.last_tag = self.tag;
-                self.state = State::Done;
-                return Ok(Some(Found::End));
-            }
-            Step::Complete(ticket) => connection.keep_event(Event::Complete { ticket }),
-            Step::Pending => match connection.engine.pop_pending() {
-                Some(Event::Failed { ticket, error }) if ticket == self.ticket => {
+                Ok(Some(Step::Command(_, message))) => {
+                    let tag = self.connection.engine.command_tag(message);
+                    if self.state == State::EndOfResult {
+                        self.next_begins(Beginning::End(tag));
+                    } else {
+                        (self.tag, self.state) = (tag, State::EndOfResult);
+                    }
+                    if columns {
+                        break;
+                    }
+                }
+                Ok(Some(Step::Complete(ticket))) if ticket == self.ticket => {
+                    if self.state == State::Streaming {
+                        (self.columns, self.tag) = self.connection.engine.take_last();
+                    }
+                    self.connection.last_tag = self.tag;
+                    self.state = State::Done;
+                }
+                Ok(Some(step)) => self.other(step)?,
+                Ok(None) => self.wait(),
+                Err(error) => {
                     self.state = State::Done;
                     return Err(error);
                 }
-                event => event.into_iter().for_each(|event| connection.keep_event(event)),
-            },
-            Step::Row(_) | Step::Consumed | Step::Starved => {}
+            }
         }
         Ok(None)
+    }
+
+    fn next_begins(&mut self, with: Beginning) {
+        (self.next, self.state) = (Some(with), State::NextResult);
+    }
+
+    /// An event that is not about the stream, or its failure.
+    #[cold]
+    fn other(&mut self, step: Step) -> PgResult<()> {
+        let event = match step {
+            Step::Complete(ticket) => Some(Event::Complete { ticket }),
+            Step::Pending => self.connection.engine.pop_pending(),
+            _ => None,
+        };
+        match event {
+            Some(Event::Failed { ticket, error }) if ticket == self.ticket => {
+                self.state = State::Done;
+                Err(error)
+            }
+            Some(event) => {
+                self.connection.keep_event(event);
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Waits for more bytes. The time for that begins when the program wants the next row.

@@ -31,6 +31,8 @@ pub(crate) use constant_time::constant_time_eq;
 pub(crate) use hmac::{HmacKey, hmac_sha256};
 pub(crate) use md5::{hex, md5};
 pub(crate) use pbkdf2::pbkdf2_hmac_sha256;
+#[cfg(test)]
+pub(crate) use random::chosen;
 pub(crate) use random::random;
 pub(crate) use sha256::{DIGEST_LEN, sha256};
 pub(crate) use wipe::{SecretArray, SecretBytes, SecretString, wipe};

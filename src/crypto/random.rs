@@ -19,7 +19,35 @@ use std::io;
 ///
 /// If the operating system has none to give. The buffer's content is of no use then.
 pub(crate) fn random(buffer: &mut [u8]) -> io::Result<()> {
+    #[cfg(test)]
+    if chosen::fill(buffer) {
+        return Ok(());
+    }
     system::random(buffer)
+}
+
+/// Bytes that a test has chosen: the replay of a recorded exchange needs those of back then.
+#[cfg(test)]
+pub(crate) mod chosen {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static NEXT: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+    }
+
+    /// The next call on this thread that asks for so many bytes gets these.
+    pub(crate) fn choose(bytes: Vec<u8>) {
+        NEXT.set(Some(bytes));
+    }
+
+    pub(super) fn fill(buffer: &mut [u8]) -> bool {
+        let fits = |bytes: &mut Vec<u8>| bytes.len() == buffer.len();
+        let next = NEXT.with_borrow_mut(|next| next.take_if(fits));
+        if let Some(bytes) = &next {
+            buffer.copy_from_slice(bytes);
+        }
+        next.is_some()
+    }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -5,14 +5,12 @@
 //! transaction was open, and nothing was sent behind it. Else it fails as not run, which is safe to
 //! try again.
 
-use std::rc::Rc;
-
 use super::Engine;
 use super::event::Delivery;
 use super::flight::{Execute, Kind, Remedy, Sql};
-use super::prepared::Name;
+use super::prepared::{BINARY, Name};
 use crate::error::{PgError, PgResult};
-use crate::types::{Format, Oid};
+use crate::types::Oid;
 use crate::wire::frame::{self, Front};
 use crate::wire::frontend::{self, Target};
 
@@ -20,27 +18,29 @@ use crate::wire::frontend::{self, Target};
 const BIND: u8 = b'B';
 
 impl Engine {
-    /// Does something about the error of the front request, and writes the request again if it
-    /// `may`. `None` when it is under way; else the error that it fails with.
+    /// Does something about the error of the request at `index` of the front group, and writes the
+    /// request again if it `may`: when the group has no others. `None` when it is under way; else
+    /// the error that it fails with.
     pub(super) fn apply_remedy(
         &mut self,
         remedy: Remedy,
         error: PgError,
+        index: usize,
         may: bool,
     ) -> Option<PgError> {
         let helps = match remedy {
             Remedy::None => false,
             Remedy::ParseAgain => {
-                self.forget_stale();
+                self.forget_stale(index);
                 true
             }
-            Remedy::AskForText => self.learn_text(),
+            Remedy::AskForText => self.learn_text(index),
         };
         let nothing_behind = {
             let sent = self.send.sent_up_to();
             !self.flights.get(1).is_some_and(|request| request.is_sent(sent))
         };
-        if helps && may && nothing_behind && self.write_again().is_ok_and(|written| written) {
+        if helps && may && nothing_behind && self.write_again(remedy).is_ok_and(|written| written) {
             return None;
         }
         Some(match remedy {
@@ -49,49 +49,61 @@ impl Engine {
         })
     }
 
-    /// The statement of the front request is not what it was when it was prepared.
-    fn forget_stale(&mut self) {
-        if let Some(Sql::Statement(statement)) = self.flights.get(0).map(|request| &request.sql) {
+    /// The statement of a request is not what it was when it was prepared.
+    fn forget_stale(&mut self, index: usize) {
+        let request = self.flights.get(index);
+        if let Some(Sql::Statement(statement)) = request.map(|request| &request.sql) {
             self.prepared.forget(statement);
         }
     }
 
-    /// Learns from the columns of the front request what has to be asked for as text; whether that
-    /// was news.
-    fn learn_text(&mut self) -> bool {
-        let Some(request) = self.flights.get(0) else { return false };
-        let news = self.prepared.learn_text_types(request.columns.as_deref().unwrap_or_default());
-        let is_unnamed = matches!(&request.kind, Kind::Execute(Execute { name: None, .. }));
-        if is_unnamed && !self.prepared.wants_text(request.sql.text()) {
+    /// Learns from the columns of a request what has to be asked for as text; whether it helps to
+    /// ask again. It cannot help for ever: each time more is asked for as text.
+    fn learn_text(&mut self, index: usize) -> bool {
+        let Some(request) = self.flights.get(index) else { return false };
+        let helps = self.prepared.learn_text_types(request.columns.as_deref().unwrap_or_default());
+        let has_description = match (&request.kind, &request.sql) {
+            (Kind::Execute(Execute { name: Some(_), .. }), Sql::Statement(statement)) => {
+                statement.runs_from_description()
+            }
+            _ => false,
+        };
+        if !has_description && self.prepared.blind_formats(request.sql.text()).is_none() {
             self.prepared.ask_text(request.sql.text());
             return true;
         }
-        news
+        helps
     }
 
     /// Writes the front request again, from its own bytes; whether that could be done.
-    fn write_again(&mut self) -> PgResult<bool> {
+    fn write_again(&mut self, remedy: Remedy) -> PgResult<bool> {
         let at = self.send.sent_up_to();
         let Some(request) = self.flights.get(0) else { return Ok(false) };
-        let Kind::Execute(Execute { again: false, name, .. }) = &request.kind else {
-            return Ok(false);
-        };
+        let Kind::Execute(Execute { name, .. }) = &request.kind else { return Ok(false) };
         let Some(bytes) = self.send.kept(request.bytes.start, request.bytes.end) else {
             return Ok(false);
         };
-        if request.delivery == Delivery::Discard || request.commands > 0 || request.late {
+        let has_begun = request.has_rows || request.commands > 0;
+        if request.delivery == Delivery::Discard || has_begun || request.late {
             return Ok(false);
         }
         let types: Vec<Oid> = match &request.sql {
             Sql::Statement(statement) => statement.params().to_vec(),
-            _ => request.declared.iter().map(|(_, oid)| *oid).collect(),
+            _ => request
+                .aside
+                .iter()
+                .flat_map(|aside| &aside.declared)
+                .map(|(_, oid)| *oid)
+                .collect(),
         };
-        let formats = match name {
-            None => Some(Rc::from([Format::Text.code()])),
-            Some(_) => self.prepared.formats(request.columns.as_deref().unwrap_or_default()),
+        let formats = match remedy {
+            Remedy::AskForText if name.is_some() => {
+                self.prepared.formats(request.columns.as_deref().unwrap_or_default())
+            }
+            // The columns are not known, or are others now.
+            _ => self.prepared.blind_formats(request.sql.text()),
         };
-        let binary = [Format::Binary.code()];
-        let formats = formats.as_deref().unwrap_or(&binary);
+        let formats = formats.as_deref().unwrap_or(BINARY);
         let new_name = name.is_some().then(|| self.prepared.new_name());
         let name_text = new_name.as_ref().map_or("", Name::as_str);
         let mut message = Vec::new();
@@ -122,21 +134,14 @@ impl Engine {
         self.flights.move_back(1, length);
         let Some(request) = self.flights.get_mut(0) else { return };
         request.bytes = at..at + length;
-        request.closes.clear();
+        if let Some(aside) = &mut request.aside {
+            aside.closes.clear();
+        }
         request.columns = None;
         request.rows = None;
         if let Kind::Execute(execute) = &mut request.kind {
-            let known = false;
-            let sets_left = execute.sets_left;
-            let parse = true;
-            *execute = Execute {
-                parse,
-                name: name.clone(),
-                describe: true,
-                known,
-                sets_left,
-                again: true,
-            };
+            let (name, sets_left) = (name.clone(), execute.sets_left);
+            *execute = Execute { parse: true, name, describe: true, known: false, sets_left };
         }
         request.phase = request.first_phase();
         if let (Some(name), Sql::Statement(statement)) = (name, &request.sql) {

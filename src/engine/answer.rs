@@ -13,18 +13,18 @@ use super::event::{CommandTag, Delivery, Event, Notification};
 use super::flight::{Execute, InFlight, Kind, Phase, Remedy, Sql};
 use super::{Engine, Session, Step};
 use crate::error::{PgError, PgResult, ServerError, SqlState};
-use crate::row::{Column, split_cells};
+use crate::row::Column;
 use crate::types::{Format, Oid};
 use crate::wire::backend::{Field, List, tag};
-use crate::wire::{Backend, frontend};
+use crate::wire::{Backend, Frame, frontend};
 
 impl Engine {
     /// Takes a message that was just consumed.
-    #[inline]
     pub(super) fn step_answer(&mut self, message: Message) -> PgResult<Step> {
-        let frame = self.recv.frame(message);
-        if frame.tag == tag::DATA_ROW {
-            return data_row(self.flights.current_mut(), frame.body, &mut self.cells, message);
+        let Some(frame) = self.recv.frame(message) else { return Ok(Step::Starved) };
+        let phase = self.flights.current().map(|request| request.phase);
+        if let (tag::DATA_ROW, Some(Phase::PortalRows | Phase::CommandRows)) = (frame.tag, phase) {
+            return self.data_row(message);
         }
         let answer = Backend::parse(frame)?;
         let sent = self.send.sent_up_to();
@@ -35,23 +35,30 @@ impl Engine {
         };
         match (request.phase, answer) {
             (Phase::Close, Backend::CloseComplete) => {
-                request.closes.pop();
+                request.aside().closes.pop();
                 request.phase = request.first_phase();
+                if request.phase == Phase::Answered {
+                    self.flights.answered();
+                }
             }
             (Phase::Parse, Backend::ParseComplete) => self.parse_complete(),
             (Phase::StatementParameters, Backend::ParameterDescription(list)) => {
                 let types = list.map(|oid| Ok(Oid::new(oid?))).collect::<PgResult<Vec<_>>>()?;
-                if let Kind::Prepare { params, .. } = &mut request.kind {
-                    *params = types;
-                }
+                request.aside().params = types;
                 request.phase = Phase::StatementColumns;
             }
             (Phase::StatementColumns, Backend::RowDescription(fields)) => {
                 request.columns = Some(columns(fields)?);
                 self.flights.answered();
             }
-            (Phase::StatementColumns, Backend::NoData) => self.flights.answered(),
-            (Phase::Bind, Backend::BindComplete) => return Ok(bind_complete(request)),
+            (Phase::StatementColumns, Backend::NoData) => {
+                self.flights.answered();
+            }
+            (Phase::Bind, Backend::BindComplete) => {
+                if request.bound() {
+                    return Ok(tell_columns(request));
+                }
+            }
             (Phase::PortalColumns, Backend::RowDescription(fields)) => {
                 let columns = columns(fields)?;
                 return Ok(self.described(Some(columns)));
@@ -64,10 +71,10 @@ impl Engine {
             }
             (
                 Phase::PortalRows | Phase::Command | Phase::CommandRows | Phase::CopyOut,
-                Backend::CommandComplete { tag },
-            ) => return command_tag(tag).map(|tag| self.command_complete(tag)),
-            (Phase::PortalRows | Phase::Command, Backend::EmptyQueryResponse) => {
-                return Ok(self.command_complete(CommandTag::EMPTY));
+                Backend::CommandComplete { .. },
+            )
+            | (Phase::PortalRows | Phase::Command, Backend::EmptyQueryResponse) => {
+                return self.command_complete(message);
             }
             (Phase::PortalRows | Phase::Command, Backend::CopyInResponse(_)) => {
                 self.refuse_copy_in()?;
@@ -77,7 +84,9 @@ impl Engine {
                 self.flights.refuse(copy_out_refusal());
             }
             (Phase::CopyOut, Backend::CopyData(_) | Backend::CopyDone) => {}
-            (Phase::Sync, Backend::ReadyForQuery(status)) => return Ok(self.ready(status)),
+            (Phase::Sync, Backend::ReadyForQuery(status)) if request.can_end(sent) => {
+                return Ok(self.ready(status));
+            }
             (Phase::Command, Backend::ReadyForQuery(status)) if request.commands > 0 => {
                 return Ok(self.ready(status));
             }
@@ -94,16 +103,17 @@ impl Engine {
     /// Takes a message that comes while nothing is awaited: between the requests of an open group,
     /// or while the connection is idle.
     fn between_answers(&mut self, message: Message) -> PgResult<Step> {
-        let frame = self.recv.frame(message);
+        let Some(frame) = self.recv.frame(message) else { return Ok(Step::Starved) };
         match Backend::parse(frame)? {
             Backend::ErrorResponse(fields) => {
                 let error = ServerError::parse(fields)?;
                 // Until the Sync of its group an error belongs to the request before. An error that
                 // the server says to nobody ends the session, or it ended while we were idle.
-                if error.severity.ends_session() || !self.flights.has_answered() {
+                let sent = self.send.sent_up_to();
+                if error.severity.ends_session() || !self.flights.has_answered(sent) {
                     return Err(error.into());
                 }
-                self.flights.fail(error.into(), Remedy::None);
+                self.flights.fail_answered(error.into());
                 Ok(Step::Consumed)
             }
             answer => any_time(&mut self.session, &mut self.pending, frame.tag, answer),
@@ -143,29 +153,27 @@ impl Engine {
         };
     }
 
-    /// A command is done. It is not certain yet: the request is complete at ReadyForQuery only.
-    #[inline]
-    fn command_complete(&mut self, tag: CommandTag) -> Step {
-        if tag.ends_statements() {
-            self.prepared.clear();
-        } else if tag.is_commit() {
-            self.flights.commit();
+    /// A command is done (CommandComplete, EmptyQueryResponse). It is not certain yet: the request
+    /// is complete at ReadyForQuery only.
+    fn command_complete(&mut self, message: Message) -> PgResult<Step> {
+        let text = self.recv.frame(message).map(tag_text).unwrap_or_default();
+        if !CommandTag::is_one(text) {
+            return Err(no_command_tag(text));
         }
-        let Some(request) = self.flights.current_mut() else { return Step::Consumed };
-        let (ticket, events) = (request.ticket, request.delivery == Delivery::Events);
-        request.command_complete(tag);
-        match &mut request.kind {
-            Kind::Simple => {
-                request.columns = None;
-                request.phase = Phase::Command;
-            }
-            Kind::Execute(execute) if execute.sets_left > 0 => {
-                execute.sets_left -= 1;
-                request.phase = Phase::Bind;
-            }
-            _ => self.flights.answered(),
+        match text {
+            b"COMMIT" => self.flights.commit(),
+            b"DISCARD ALL" | b"DEALLOCATE ALL" => self.prepared.clear(),
+            _ => {}
         }
-        if events { Step::Command(ticket, tag) } else { Step::Consumed }
+        let Some(request) = self.flights.current_mut() else { return Ok(Step::Consumed) };
+        let (ticket, delivery) = (request.ticket, request.delivery);
+        if request.command_done(text) {
+            self.flights.answered();
+        }
+        Ok(match delivery {
+            Delivery::Events => Step::Command(ticket, message),
+            _ => Step::Consumed,
+        })
     }
 
     /// The server wants COPY data that nobody has: it is told so, if nothing is on its way to it
@@ -180,14 +188,14 @@ impl Engine {
             )));
         }
         let Some(request) = first else { return Ok(()) };
-        let is_simple = matches!(request.kind, Kind::Simple);
+        let has_sync = request.ends_group && !matches!(request.kind, Kind::Simple);
         let at = request.bytes.end.max(sent);
         self.flights.refuse(PgError::Usage(why.to_owned()));
         let mut refusal = Vec::new();
         frontend::copy_fail(&mut refusal, why)?;
-        // The Sync behind a COPY of the extended protocol was swallowed while the server waited for
-        // data.
-        if !is_simple {
+        // The Sync behind a COPY of the extended protocol is swallowed while the server waits for
+        // data. That of an open group is still to come.
+        if has_sync {
             frontend::sync(&mut refusal);
         }
         // Before the requests of which nothing was sent.
@@ -208,14 +216,15 @@ impl Engine {
             {
                 Remedy::ParseAgain
             }
-            (Phase::PortalRows, Kind::Execute(_))
-                if !request.has_rows && lacks_binary_output(&error) =>
-            {
+            (Phase::PortalRows, Kind::Execute(_)) if lacks_binary_output(&error) => {
                 Remedy::AskForText
             }
             _ => Remedy::None,
         };
         let sets = match &request.kind {
+            // A statement that cannot be parsed is wrong with every set; at the Sync all of a batch
+            // have been run.
+            _ if matches!(request.phase, Phase::Parse | Phase::Sync) => None,
             Kind::Execute(execute) if execute.sets_left + request.commands > 0 => {
                 Some(request.commands)
             }
@@ -225,74 +234,6 @@ impl Engine {
         let error = sets.into_iter().fold(error, PgError::at_parameter_set);
         self.flights.fail(error, remedy);
         Ok(())
-    }
-}
-
-/// A row: to the arena of a collected request, to the caller as an event, or to nobody.
-#[inline]
-fn data_row(
-    request: Option<&mut InFlight>,
-    body: &[u8],
-    cells: &mut Vec<usize>,
-    message: Message,
-) -> PgResult<Step> {
-    let Some(request) = request else {
-        return Err(out_of_place(tag::DATA_ROW));
-    };
-    let (Phase::PortalRows | Phase::CommandRows, Some(columns)) =
-        (request.phase, request.columns.as_deref())
-    else {
-        return Err(out_of_place(tag::DATA_ROW));
-    };
-    let Some((count, body)) = body.split_first_chunk() else {
-        return Err(PgError::Protocol("malformed DataRow: it has no cell count".to_owned()));
-    };
-    let count = i16::from_be_bytes(*count);
-    if usize::try_from(count) != Ok(columns.len()) {
-        return Err(wrong_cell_count(count, columns.len()));
-    }
-    request.has_rows = true;
-    if request.delivery == Delivery::Collect {
-        // Nobody else has the set until it is finished.
-        if let Some(rows) = request.rows.as_mut().and_then(Rc::get_mut) {
-            rows.push(body)?;
-            return Ok(Step::Consumed);
-        }
-    }
-    // A row that is drained is still looked at: what is malformed must not pass because nobody
-    // wants it.
-    cells.clear();
-    split_cells(body, columns.len(), 0, cells)?;
-    Ok(match request.delivery {
-        Delivery::Events => Step::Row(message),
-        _ => Step::Consumed,
-    })
-}
-
-#[cold]
-fn wrong_cell_count(count: i16, columns: usize) -> PgError {
-    PgError::Protocol(format!("a DataRow has {count} cells, but {columns} columns were described"))
-}
-
-/// A portal was made. Its columns are described next, or known from an earlier run.
-#[inline]
-fn bind_complete(request: &mut InFlight) -> Step {
-    if let Kind::Execute(execute) = &mut request.kind {
-        if std::mem::take(&mut execute.describe) {
-            request.phase = Phase::PortalColumns;
-            return Step::Consumed;
-        }
-    }
-    request.phase = Phase::PortalRows;
-    if request.commands > 0 {
-        return Step::Consumed;
-    }
-    match request.columns.take() {
-        Some(columns) => {
-            request.describe(columns);
-            tell_columns(request)
-        }
-        None => Step::Consumed,
     }
 }
 
@@ -352,13 +293,18 @@ fn lacks_binary_output(error: &ServerError) -> bool {
         && matches!(error.routine.as_deref(), Some("getTypeBinaryOutputInfo" | "array_send"))
 }
 
-fn command_tag(tag: &[u8]) -> PgResult<CommandTag> {
-    CommandTag::new(tag).ok_or_else(|| {
-        PgError::Protocol(format!(
-            "a CommandComplete has a tag that no command has: {:?}",
-            String::from_utf8_lossy(tag)
-        ))
-    })
+/// The tag in a CommandComplete; an EmptyQueryResponse has an empty body.
+#[inline]
+pub(super) fn tag_text(frame: Frame<'_>) -> &[u8] {
+    frame.body.split_last().map_or(&[], |(_nul, text)| text)
+}
+
+#[cold]
+fn no_command_tag(text: &[u8]) -> PgError {
+    PgError::Protocol(format!(
+        "a CommandComplete has a tag that no command has: {:?}",
+        String::from_utf8_lossy(text)
+    ))
 }
 
 #[cold]

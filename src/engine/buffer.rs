@@ -102,7 +102,9 @@ impl RecvBuffer {
     /// are until [`space`](Self::space) is called.
     #[inline]
     pub(super) fn next(&mut self, limit: usize) -> Result<Next, Malformed> {
-        let unread = self.bytes.get(self.start..self.end).unwrap_or_default();
+        let Some(unread) = self.bytes.get(self.start..self.end) else {
+            return Ok(Next::Incomplete);
+        };
         Ok(match frame::next(unread, limit)? {
             Front::Whole(frame, size) => {
                 let (start, end) = (self.start + frame::HEADER, self.start + size);
@@ -114,11 +116,29 @@ impl RecvBuffer {
         })
     }
 
-    /// A message that was consumed.
+    /// Type and body of the next message, if it is whole and within the limit.
     #[inline]
-    pub(super) fn frame(&self, message: Message) -> Frame<'_> {
-        let body = self.bytes.get(message.start..message.end).unwrap_or_default();
-        Frame { tag: message.tag, body }
+    pub(super) fn peek(&self, limit: usize) -> Option<(u8, &[u8])> {
+        let unread = self.bytes.get(self.start..self.end)?;
+        let ([tag, length @ ..], rest) = unread.split_first_chunk::<{ frame::HEADER }>()?;
+        let length = usize::try_from(i32::from_be_bytes(*length)).ok()?.checked_sub(4)?;
+        if length > limit { None } else { Some((*tag, rest.get(..length)?)) }
+    }
+
+    /// Moves the cursor over the message that [`peek`](Self::peek) has shown, with a body of
+    /// `length` bytes.
+    #[inline]
+    pub(super) fn skip(&mut self, tag: u8, length: usize) -> Message {
+        let start = self.start + frame::HEADER;
+        self.start = start + length;
+        Message { tag, start, end: self.start }
+    }
+
+    /// A message that was consumed; `None` if its bytes are not here any more.
+    #[inline]
+    pub(super) fn frame(&self, message: Message) -> Option<Frame<'_>> {
+        let body = self.bytes.get(message.start..message.end)?;
+        Some(Frame { tag: message.tag, body })
     }
 
     /// Moves the cursor over `count` bytes.

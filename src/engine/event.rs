@@ -20,6 +20,9 @@ pub enum Delivery {
     /// Through [`Engine::next_event`](super::Engine::next_event): rows one by one, borrowed,
     /// nothing copied.
     Events,
+    /// As [`Events`](Self::Events), but only rows and the terminal event: neither the columns (each
+    /// row has them) nor the tags of commands.
+    Rows,
     /// Rows are collected; only the terminal event surfaces, then
     /// [`Engine::take`](super::Engine::take) gives the [`Outcome`].
     Collect,
@@ -90,6 +93,14 @@ pub enum Event<'a> {
     },
 }
 
+impl Delivery {
+    /// Whether rows become events.
+    #[inline]
+    pub(super) fn tells_rows(self) -> bool {
+        matches!(self, Self::Events | Self::Rows)
+    }
+}
+
 impl Event<'_> {
     /// Whether it is the terminal event of this request.
     pub(crate) fn is_end_of(&self, ticket: Option<Ticket>) -> bool {
@@ -134,29 +145,34 @@ impl CommandTag {
     /// The tag of an empty query, which has none.
     pub(crate) const EMPTY: Self = Self { bytes: [0; Self::LONGEST], length: 0 };
 
-    /// `None` when the tag is longer than any server's, or is not ASCII.
-    pub(super) fn new(tag: &[u8]) -> Option<Self> {
-        let mut bytes = [0; Self::LONGEST];
-        bytes.get_mut(..tag.len())?.copy_from_slice(tag);
-        tag.is_ascii().then_some(Self { bytes, length: u8::try_from(tag.len()).ok()? })
+    /// Whether a tag is one that a server can send: not longer, ASCII, without NUL.
+    #[inline]
+    pub(super) fn is_one(text: &[u8]) -> bool {
+        // Eight bytes at a time: a byte is zero or not ASCII where this leaves its highest bit.
+        let bad = |word: u64| (word.wrapping_sub(ONES) | word) & HIGH_BITS != 0;
+        const ONES: u64 = u64::from_ne_bytes([1; 8]);
+        const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+        let mut words = text.chunks_exact(8);
+        let whole =
+            words.all(|word| word.try_into().is_ok_and(|word| !bad(u64::from_ne_bytes(word))));
+        let rest = words.remainder().iter().all(|byte| (1..128).contains(byte));
+        whole && rest && text.len() <= Self::LONGEST
+    }
+
+    /// A tag that [is one](Self::is_one); an empty one for anything else.
+    #[inline]
+    pub(super) fn new(text: &[u8]) -> Self {
+        let mut tag = Self::EMPTY;
+        if let (Some(room), Ok(length)) = (tag.bytes.get_mut(..text.len()), text.len().try_into()) {
+            room.copy_from_slice(text);
+            tag.length = length;
+        }
+        tag
     }
 
     #[inline]
     fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.length)).unwrap_or_default()
-    }
-
-    /// Whether the server has forgotten all prepared statements by this command.
-    #[inline]
-    pub(super) fn ends_statements(&self) -> bool {
-        self.bytes.starts_with(b"D")
-            && matches!(self.as_bytes(), b"DISCARD ALL" | b"DEALLOCATE ALL")
-    }
-
-    /// Whether a transaction was committed by this command.
-    #[inline]
-    pub(super) fn is_commit(&self) -> bool {
-        self.as_bytes() == b"COMMIT"
     }
 
     /// The tag's text.
@@ -292,10 +308,17 @@ mod tests {
             ("", None),
             (" 4", None),
         ] {
-            let parsed = CommandTag::new(tag.as_bytes()).expect("a tag that fits");
+            assert!(CommandTag::is_one(tag.as_bytes()));
+            let parsed = CommandTag::new(tag.as_bytes());
             assert_eq!((parsed.as_str(), parsed.rows()), (tag, rows));
         }
-        assert!(CommandTag::new(&[b'A'; 64]).is_none());
-        assert!(CommandTag::new("é".as_bytes()).is_none());
+        assert!(CommandTag::is_one(&[b'A'; 63]));
+        assert!(CommandTag::is_one(b"SELECT 10"));
+        for no_tag in [&b"SELECT\x0010"[..], b"SEL\xc3CT 1", b"\0BCDEFGH", b"ABCDEFG\0"] {
+            assert!(!CommandTag::is_one(no_tag));
+        }
+        for no_tag in [&[b'A'; 64][..], "é".as_bytes(), b"A\0B"] {
+            assert!(!CommandTag::is_one(no_tag));
+        }
     }
 }

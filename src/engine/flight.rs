@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::deadline::Deadline;
 use super::event::{CommandResult, CommandTag, Delivery, Outcome, Ticket};
 use super::prepared::Name;
+use super::request::Submit;
 use super::statement::Statement;
 use crate::error::PgError;
 use crate::row::{Column, RowSet};
@@ -47,7 +48,7 @@ pub(super) enum Kind {
     /// Bind and Execute, maybe several times, maybe with a Parse and a Describe before.
     Execute(Execute),
     /// Parse, Describe.
-    Prepare { name: Option<Name>, params: Vec<Oid> },
+    Prepare { name: Option<Name> },
     /// Query.
     Simple,
     /// Nothing but what stands before the Sync.
@@ -68,8 +69,6 @@ pub(super) struct Execute {
     pub(super) known: bool,
     /// How many further parameter sets follow the one that is being run.
     pub(super) sets_left: usize,
-    /// It was written a second time already.
-    pub(super) again: bool,
 }
 
 /// The SQL text of a request, for errors.
@@ -109,10 +108,6 @@ pub(super) struct InFlight {
     /// Where its bytes are in the stream of sent bytes.
     pub(super) bytes: Range<u64>,
     pub(super) sql: Sql,
-    /// Its parameters, if they were declared in a Parse: Rust type and declared type, for errors.
-    pub(super) declared: Vec<(&'static str, Oid)>,
-    /// Statements that it closes, in the reverse order of their Close messages.
-    pub(super) closes: Vec<Name>,
     /// The columns in force.
     pub(super) columns: Option<Rc<[Column]>>,
     /// Collected rows of the command that is being run.
@@ -121,11 +116,56 @@ pub(super) struct InFlight {
     pub(super) has_rows: bool,
     /// Commands that are complete.
     pub(super) commands: usize,
-    /// What they returned, if it is collected.
-    pub(super) outcome: Outcome,
+    /// The tag of the last of them.
+    pub(super) tag: CommandTag,
+    /// What only some requests have.
+    pub(super) aside: Option<Box<Aside>>,
+}
+
+/// What most requests have nothing of: it would only make them larger.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    /// Its parameters, if they were declared in a Parse: Rust type and declared type, for errors.
+    pub(super) declared: Vec<(&'static str, Oid)>,
+    /// Statements that it closes, in the reverse order of their Close messages.
+    pub(super) closes: Vec<Name>,
+    /// The parameter types that the server has inferred.
+    pub(super) params: Vec<Oid>,
+    /// What all commands but the last have returned.
+    pub(super) earlier: Vec<CommandResult>,
+    /// How many rows each parameter set has touched.
+    pub(super) counts: Vec<u64>,
 }
 
 impl InFlight {
+    /// A request that was written as these bytes.
+    #[inline]
+    pub(super) fn new(
+        ticket: Ticket,
+        kind: Kind,
+        sql: Sql,
+        submit: &Submit,
+        bytes: Range<u64>,
+    ) -> Self {
+        Self {
+            ticket,
+            kind,
+            phase: Phase::Bind,
+            delivery: submit.delivery,
+            ends_group: submit.sync,
+            late: false,
+            deadline: submit.deadline,
+            bytes,
+            sql,
+            columns: None,
+            rows: None,
+            has_rows: false,
+            commands: 0,
+            tag: CommandTag::EMPTY,
+            aside: None,
+        }
+    }
+
     /// Whether any of its bytes has left, when everything before byte `sent` has.
     #[inline]
     pub(super) fn is_sent(&self, sent: u64) -> bool {
@@ -136,11 +176,68 @@ impl InFlight {
     #[inline]
     pub(super) fn first_phase(&self) -> Phase {
         match &self.kind {
-            _ if !self.closes.is_empty() => Phase::Close,
+            _ if self.aside.as_ref().is_some_and(|aside| !aside.closes.is_empty()) => Phase::Close,
             Kind::Execute(Execute { parse: true, .. }) | Kind::Prepare { .. } => Phase::Parse,
             Kind::Execute(_) => Phase::Bind,
             Kind::Simple => Phase::Command,
-            Kind::Sync => Phase::Sync,
+            Kind::Sync if self.ends_group => Phase::Sync,
+            Kind::Sync => Phase::Answered,
+        }
+    }
+
+    /// Whether ReadyForQuery can come, when everything before byte `sent` has left: its Sync is
+    /// among it. (A simple query needs none, and ends by itself while a CopyFail is on its way.)
+    #[inline]
+    pub(super) fn can_end(&self, sent: u64) -> bool {
+        self.bytes.end <= sent || matches!(self.kind, Kind::Simple)
+    }
+
+    /// Whether the columns of the next portal are described.
+    #[inline]
+    pub(super) fn describes(&self) -> bool {
+        matches!(self.kind, Kind::Execute(Execute { describe: true, .. }))
+    }
+
+    /// A portal was made. Its columns are described next, or known from an earlier run: then they
+    /// are in force, and whether they are to be told is returned.
+    #[inline]
+    pub(super) fn bound(&mut self) -> bool {
+        if let Kind::Execute(execute) = &mut self.kind {
+            if std::mem::take(&mut execute.describe) {
+                self.phase = Phase::PortalColumns;
+                return false;
+            }
+        }
+        self.phase = Phase::PortalRows;
+        if self.delivery == Delivery::Collect && self.rows.is_none() {
+            self.rows =
+                self.columns.as_ref().map(|columns| Rc::new(RowSet::new(Rc::clone(columns))));
+        }
+        self.commands == 0 && self.columns.is_some()
+    }
+
+    /// A command is done, with this tag. Whether that was the last one of the request.
+    #[inline]
+    pub(super) fn command_done(&mut self, tag: &[u8]) -> bool {
+        self.commands += 1;
+        if self.delivery != Delivery::Events {
+            self.tag = CommandTag::new(tag);
+        }
+        if self.delivery == Delivery::Collect {
+            self.collect_result();
+        }
+        match &mut self.kind {
+            Kind::Simple => {
+                self.columns = None;
+                self.phase = Phase::Command;
+                false
+            }
+            Kind::Execute(execute) if execute.sets_left > 0 => {
+                execute.sets_left -= 1;
+                self.phase = Phase::Bind;
+                false
+            }
+            _ => true,
         }
     }
 
@@ -153,27 +250,35 @@ impl InFlight {
         self.columns = Some(columns);
     }
 
-    /// A command is done: what it returned is kept, if it is collected. The sets of a batch have
-    /// one result together.
+    /// What only some requests have.
+    pub(super) fn aside(&mut self) -> &mut Aside {
+        self.aside.get_or_insert_default()
+    }
+
+    /// A command is done, and its result is to be collected. The sets of a batch have one result
+    /// together.
+    fn collect_result(&mut self) {
+        match &self.kind {
+            Kind::Execute(execute) if self.commands > 1 || execute.sets_left > 0 => {
+                let count = self.tag.rows().unwrap_or(0);
+                self.aside().counts.push(count);
+            }
+            Kind::Simple => {
+                let result = CommandResult { rows: self.rows.take(), tag: self.tag };
+                self.aside().earlier.push(result);
+            }
+            _ => {}
+        }
+    }
+
+    /// What it has returned.
     #[inline]
-    pub(super) fn command_complete(&mut self, tag: CommandTag) {
-        self.commands += 1;
-        if self.delivery != Delivery::Collect {
-            return;
-        }
-        if let Kind::Execute(execute) = &self.kind {
-            if self.commands > 1 || execute.sets_left > 0 {
-                self.outcome.counts.push(tag.rows().unwrap_or(0));
-            }
-            if execute.sets_left > 0 {
-                return;
-            }
-        }
-        let result = CommandResult { rows: self.rows.take(), tag };
-        let earlier = std::mem::replace(&mut self.outcome.last, result);
-        if self.commands > 1 && matches!(self.kind, Kind::Simple) {
-            self.outcome.earlier.push(earlier);
-        }
+    pub(super) fn outcome(self) -> Outcome {
+        let last = CommandResult { rows: self.rows, tag: self.tag };
+        let Some(aside) = self.aside else { return Outcome { last, ..Outcome::NOTHING } };
+        let Aside { mut earlier, counts, .. } = *aside;
+        let last = earlier.pop().unwrap_or(last);
+        Outcome { earlier, last, counts, statement: None }
     }
 }
 
@@ -281,7 +386,11 @@ impl Flights {
             self.group += 1;
         }
         self.open = !request.ends_group;
+        let is_awaited = self.answering == self.queue.len();
         self.queue.push_back(request);
+        if is_awaited {
+            self.skip_answered();
+        }
         if self.failure.is_some() {
             // It may belong to a group that has failed already: then it will not be run.
             self.await_sync();
@@ -298,21 +407,29 @@ impl Flights {
         request.bytes.end = end;
         if request.phase == Phase::Answered {
             request.phase = Phase::Sync;
-            self.answering = last;
+            self.answering = self.answering.min(last);
         }
         if self.failure.is_some() {
             self.await_sync();
         }
     }
 
-    /// The answer of the current request is complete.
+    /// The answer of the current request is complete; whether it was the last of its group.
     #[inline]
-    pub(super) fn answered(&mut self) {
-        let Some(request) = self.queue.get_mut(self.answering) else { return };
+    pub(super) fn answered(&mut self) -> bool {
+        let Some(request) = self.queue.get_mut(self.answering) else { return false };
         if request.ends_group {
             request.phase = Phase::Sync;
-        } else {
-            request.phase = Phase::Answered;
+            return true;
+        }
+        request.phase = Phase::Answered;
+        self.skip_answered();
+        false
+    }
+
+    /// What needs no answer, or has it, is not waited for: a request that has written nothing.
+    pub(super) fn skip_answered(&mut self) {
+        while self.current().is_some_and(|request| request.phase == Phase::Answered) {
             self.answering += 1;
         }
     }
@@ -322,15 +439,21 @@ impl Flights {
         self.committed = self.answering + 1;
     }
 
-    /// The front group has failed, by the request whose answer is coming or, between two requests,
-    /// the one before. The first error counts.
+    /// The front group has failed, by the request whose answer is coming. The first error counts.
     pub(super) fn fail(&mut self, error: PgError, remedy: Remedy) {
-        if self.failure.is_some() {
-            return;
+        self.fail_at(self.answering, error, remedy);
+    }
+
+    /// The front group has failed between two requests, by the one that was answered last.
+    pub(super) fn fail_answered(&mut self, error: PgError) {
+        self.fail_at(self.answering.saturating_sub(1), error, Remedy::None);
+    }
+
+    fn fail_at(&mut self, index: usize, error: PgError, remedy: Remedy) {
+        if self.failure.is_none() {
+            self.failure = Some(Failure { index, error, remedy, alone: false });
+            self.await_sync();
         }
-        let index = self.answering.min(self.queue.len().saturating_sub(1));
-        self.failure = Some(Failure { index, error, remedy, alone: false });
-        self.await_sync();
     }
 
     /// The current request is to fail with this error, whatever the server says of it.
@@ -340,8 +463,8 @@ impl Flights {
     }
 
     /// Whether requests of the front group have been answered, and the group has no end yet.
-    pub(super) fn has_answered(&self) -> bool {
-        self.answering > 0
+    pub(super) fn has_answered(&self, sent: u64) -> bool {
+        self.answering > 0 && self.queue.front().is_some_and(|request| request.is_sent(sent))
     }
 
     /// The request behind the current one.
@@ -387,8 +510,19 @@ impl Flights {
     }
 
     #[inline]
+    pub(super) fn drop_front(&mut self) {
+        self.queue.pop_front();
+    }
+
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<InFlight> {
         self.queue.pop_front()
+    }
+
+    /// Whether the request at `index` is a group of its own, which has its Sync.
+    pub(super) fn is_alone(&self, index: usize) -> bool {
+        let ends_group = |at: usize| self.queue.get(at).is_some_and(|request| request.ends_group);
+        ends_group(index) && index.checked_sub(1).is_none_or(ends_group)
     }
 
     /// The places of the group that the request at `index` belongs to.
@@ -408,6 +542,10 @@ impl Flights {
         let length: u64 = taken.iter().map(|request| request.bytes.end - request.bytes.start).sum();
         for later in self.queue.iter_mut().skip(group.start) {
             later.bytes = later.bytes.start - length..later.bytes.end - length;
+        }
+        if group.start == 0 {
+            self.answering = 0;
+            self.skip_answered();
         }
         taken
     }

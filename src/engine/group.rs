@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use super::event::{Delivery, Event, Ticket};
+use super::event::{Delivery, Event, Outcome, Ticket};
 use super::flight::{Execute, Failure, InFlight, Kind, Remedy, Sql};
 use super::statement::Statement;
 use super::{Engine, Step};
@@ -19,71 +19,81 @@ impl Engine {
     pub(super) fn ready(&mut self, status: TransactionStatus) -> Step {
         self.session.set_transaction_status(status);
         let (count, failure, committed) = self.flights.end();
-        let step = match failure {
-            None if count == 1 => self.complete_one(),
+        match failure {
             None => {
-                for _ in 0..count {
-                    self.complete_next();
-                }
-                Step::Consumed
+                self.ended = count;
+                self.complete_next()
             }
             Some(failure) => {
                 self.end_failed(count, failure, committed, status);
+                self.group_ended();
                 Step::Consumed
             }
-        };
-        self.group_ended();
-        step
+        }
     }
 
     /// The buffers and the clock after the end of a group.
     #[inline]
     fn group_ended(&mut self) {
+        self.flights.skip_answered();
         if self.flights.is_empty() {
             self.send.release();
+            // Nobody may look for more before the next request.
+            self.recv.release_if_empty();
             self.clock.idle();
         } else if self.clock.is_holding() {
             self.stop_holding_if_drained();
         }
     }
 
-    /// The end of a group of one request, which is the usual one: its event needs no queue.
+    /// Completes the next request of a group that has succeeded.
     #[inline]
-    fn complete_one(&mut self) -> Step {
-        match self.flights.pop().and_then(|request| self.complete(request)) {
-            Some(ticket) => Step::Complete(ticket),
-            None => Step::Consumed,
+    pub(super) fn complete_next(&mut self) -> Step {
+        self.ended -= 1;
+        let told = match self.flights.get_mut(0) {
+            Some(request) if request.delivery.tells_rows() => {
+                let ticket = request.ticket;
+                if request.delivery == Delivery::Rows {
+                    self.last = (request.columns.take(), request.tag);
+                }
+                self.flights.drop_front();
+                Some(ticket)
+            }
+            _ => self.flights.pop().and_then(|request| self.complete(request)),
+        };
+        if self.ended == 0 {
+            self.group_ended();
         }
-    }
-
-    #[inline]
-    fn complete_next(&mut self) {
-        if let Some(ticket) = self.flights.pop().and_then(|request| self.complete(request)) {
-            self.pending.push_back(Event::Complete { ticket });
-        }
+        told.map_or(Step::Consumed, Step::Complete)
     }
 
     /// A request has succeeded for good; its ticket, if somebody wants to know.
-    #[inline]
     fn complete(&mut self, mut request: InFlight) -> Option<Ticket> {
+        let mut statement = None;
         if matches!(request.kind, Kind::Prepare { .. }) {
-            self.keep_prepared(&mut request);
+            statement = self.keep_prepared(&mut request);
         }
+        let ticket = request.ticket;
         match request.delivery {
             Delivery::Discard => return None,
-            Delivery::Collect => self.finished.push_back((request.ticket, Ok(request.outcome))),
-            Delivery::Events => {}
+            Delivery::Collect => {
+                let outcome = Outcome { statement, ..request.outcome() };
+                self.finished.push_back((ticket, Ok(outcome)));
+            }
+            Delivery::Events | Delivery::Rows => {}
         }
-        Some(request.ticket)
+        Some(ticket)
     }
 
     /// A statement was prepared: the outcome has it.
-    fn keep_prepared(&mut self, request: &mut InFlight) {
-        let Kind::Prepare { name, params } = &mut request.kind else { return };
-        let (name, params) = (name.take(), std::mem::take(params));
+    fn keep_prepared(&mut self, request: &mut InFlight) -> Option<Statement> {
+        let Kind::Prepare { name } = &mut request.kind else { return None };
+        let name = name.take();
         if request.delivery == Delivery::Discard {
-            return name.into_iter().for_each(|name| self.prepared.unwanted(name));
+            name.into_iter().for_each(|name| self.prepared.unwanted(name));
+            return None;
         }
+        let params = std::mem::take(&mut request.aside().params);
         let described = request.columns.take();
         let columns = described.clone().unwrap_or_else(|| Rc::from([]));
         let statement = Statement::new(request.sql.text(), params, columns);
@@ -91,7 +101,7 @@ impl Engine {
             self.prepared.parsing(&statement, name.clone(), 0);
             self.prepared.parsed(&statement, &name);
         }
-        request.outcome.statement = Some(statement);
+        Some(statement)
     }
 
     /// The end of a group in which one request failed.
@@ -107,13 +117,16 @@ impl Engine {
         let idle = status == TransactionStatus::Idle;
         let error = match remedy {
             Remedy::None => error,
-            remedy => match self.apply_remedy(remedy, error, idle && count == 1) {
+            remedy => match self.apply_remedy(remedy, error, culprit, idle && count == 1) {
                 Some(error) => error,
                 // The request is under way again.
                 None => return,
             },
         };
-        let not_run = |error: &PgError| PgError::NotRun(Box::new(error.clone()));
+        let not_run = |error: &PgError| match error {
+            PgError::NotRun(_) => error.clone(),
+            error => PgError::NotRun(Box::new(error.clone())),
+        };
         for index in 0..count {
             let Some(request) = self.flights.pop() else { return };
             if index == culprit {
@@ -134,7 +147,7 @@ impl Engine {
 
     /// What a request that failed, or was not run, was to do to the prepared statements.
     pub(super) fn undo_statements(&mut self, request: &InFlight, is_culprit: bool) {
-        for name in &request.closes {
+        for name in request.aside.iter().flat_map(|aside| &aside.closes) {
             self.prepared.unwanted(name.clone());
         }
         match (&request.kind, &request.sql) {
@@ -146,7 +159,7 @@ impl Engine {
                 }
             }
             // Maybe parsed, but nobody will know it. To close what does not exist is no error.
-            (Kind::Prepare { name: Some(name), .. }, _) => self.prepared.unwanted(name.clone()),
+            (Kind::Prepare { name: Some(name) }, _) => self.prepared.unwanted(name.clone()),
             _ => {}
         }
     }
@@ -154,8 +167,9 @@ impl Engine {
     /// Ends a request that has left the queue with an error.
     pub(super) fn fail(&mut self, request: InFlight, error: PgError) {
         let mut error = error.with_query(request.sql.text());
+        let declared = request.aside.as_ref().map_or(&[][..], |aside| &aside.declared);
         if let PgError::Server(server) = &mut error {
-            if let Some(hint) = parameter_hint(server, &request.declared) {
+            if let Some(hint) = parameter_hint(server, declared) {
                 server.hint = Some(match server.hint.take() {
                     Some(first) => format!("{first}\n{hint}"),
                     None => hint,
@@ -167,10 +181,11 @@ impl Engine {
 
     /// The terminal event of a request that failed.
     pub(super) fn tell_failure(&mut self, ticket: Ticket, delivery: Delivery, error: PgError) {
+        self.row_run = None;
         match delivery {
             Delivery::Discard => return,
             Delivery::Collect => self.finished.push_back((ticket, Err(error.clone()))),
-            Delivery::Events => {}
+            Delivery::Events | Delivery::Rows => {}
         }
         self.pending.push_back(Event::Failed { ticket, error });
     }

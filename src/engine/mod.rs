@@ -16,6 +16,8 @@
 //! | `keyword.rs` | what kind of statement a text begins with |
 //! | `flight.rs` | the requests in flight: what each waits for, and their groups |
 //! | `answer.rs` | what a message means for the request whose answer comes |
+//! | `usual.rs` | the four messages that nearly every answer consists of, on a short way |
+//! | `rows.rs` | the rows among the messages |
 //! | `group.rs` | the end of a group: what became of each request |
 //! | `again.rs` | writing a request a second time |
 //! | `deadline.rs` | a moment, and the setting that it comes from |
@@ -39,12 +41,14 @@ mod keyword;
 mod lease;
 mod prepared;
 mod request;
+mod rows;
 mod session;
 mod startup;
 mod statement;
 mod submit;
 mod time;
 mod tracing;
+mod usual;
 mod write;
 
 use std::collections::VecDeque;
@@ -59,6 +63,7 @@ pub use self::startup::{Encryption, TransportAction};
 pub use self::statement::Statement;
 pub use crate::wire::backend::TransactionStatus;
 
+use self::answer::tag_text;
 pub(crate) use self::buffer::Message;
 use self::buffer::{Next, RecvBuffer, SendBuffer};
 use self::flight::Flights;
@@ -69,7 +74,7 @@ use self::tracing::Tracing;
 use crate::config::{ExecutionMode, PgConfig};
 use crate::crypto;
 use crate::error::{BufferOverflow, PgError, PgResult};
-use crate::row::{Column, RowRef};
+use crate::row::{Column, RowRef, Span};
 use crate::wire::Malformed;
 
 /// What the transport should wait for.
@@ -129,8 +134,16 @@ pub struct Engine {
     pending: VecDeque<Event<'static>>,
     /// Results of collected requests, until they are taken.
     finished: VecDeque<(Ticket, PgResult<Outcome>)>,
-    /// Where the cells of the row in the current event begin.
-    cells: Vec<usize>,
+    /// Where the cells of the row in the current event are.
+    cells: Vec<Span>,
+    /// The columns and the tag of the request that was completed last, if it delivered
+    /// [`Delivery::Rows`].
+    last: (Option<Rc<[Column]>>, CommandTag),
+    /// How many requests at the front of the queue are complete and have not been told.
+    ended: usize,
+    /// The last message was a row with these columns that was delivered as an event, and nothing has
+    /// happened since: the next row takes a short way.
+    row_run: Option<Rc<[Column]>>,
     tickets: u64,
     clock: Clock,
     limits: Limits,
@@ -172,8 +185,8 @@ pub(crate) enum Step {
     Row(Message),
     /// The columns of the current request are known.
     Columns,
-    /// A command is done.
-    Command(Ticket, CommandTag),
+    /// A command is done; the message has its tag.
+    Command(Ticket, Message),
     /// A request is complete.
     Complete(Ticket),
 }
@@ -205,6 +218,9 @@ impl Engine {
             pending: VecDeque::new(),
             finished: VecDeque::new(),
             cells: Vec::new(),
+            row_run: None,
+            last: (None, CommandTag::EMPTY),
+            ended: 0,
             tickets: 0,
             clock: Clock::new(config, deadline),
             limits: Limits {
@@ -297,9 +313,16 @@ impl Engine {
     /// a loop and keep the one event that it wants.
     #[inline]
     pub(crate) fn advance(&mut self) -> PgResult<Option<Step>> {
+        self.row_run = None;
         loop {
             if !self.pending.is_empty() {
                 return Ok(Some(Step::Pending));
+            }
+            if self.ended > 0 {
+                match self.complete_next() {
+                    Step::Consumed => continue,
+                    step => return Ok(Some(step)),
+                }
             }
             if let Some(error) = &self.broken {
                 return Err(error.clone());
@@ -332,7 +355,9 @@ impl Engine {
                 let (columns, ticket) = (request.columns.as_ref()?, request.ticket);
                 Some(Event::Columns { ticket, columns })
             }
-            Step::Command(ticket, tag) => Some(Event::CommandComplete { ticket, tag }),
+            Step::Command(ticket, message) => {
+                Some(Event::CommandComplete { ticket, tag: self.command_tag(message) })
+            }
             Step::Complete(ticket) => Some(Event::Complete { ticket }),
             Step::Pending => self.pending.pop_front(),
             Step::Starved | Step::Consumed => None,
@@ -348,8 +373,19 @@ impl Engine {
     #[inline]
     pub(crate) fn row(&self, message: Message) -> Option<RowRef<'_>> {
         let columns = self.flights.current()?.columns.as_deref()?;
-        let cells = self.recv.frame(message).body.get(2..)?;
+        let cells = self.recv.frame(message)?.body.get(2..)?;
         Some(RowRef::new(columns, cells, &self.cells))
+    }
+
+    /// The tag of the command that a step has found to be done.
+    #[inline]
+    pub(crate) fn command_tag(&self, message: Message) -> CommandTag {
+        self.recv.frame(message).map_or(CommandTag::EMPTY, |frame| CommandTag::new(tag_text(frame)))
+    }
+
+    /// The columns and the tag of the request that was completed last, which delivered rows alone.
+    pub(crate) fn take_last(&mut self) -> (Option<Rc<[Column]>>, CommandTag) {
+        std::mem::replace(&mut self.last, (None, CommandTag::EMPTY))
     }
 
     /// The columns that a step has found.
@@ -363,10 +399,14 @@ impl Engine {
         if self.startup.is_some() {
             return self.step_before_ready();
         }
+        match self.step_usual() {
+            Ok(Step::Starved) => {}
+            other => return other,
+        }
         match self.recv.next(self.limits.message_size)? {
             Next::Message(message) => {
-                if self.tracing.is_on() {
-                    self.tracing.received(self.recv.frame(message));
+                if let (true, Some(frame)) = (self.tracing.is_on(), self.recv.frame(message)) {
+                    self.tracing.received(frame);
                 }
                 self.step_answer(message)
             }
@@ -387,8 +427,8 @@ impl Engine {
         // Nobody who has not logged in, or has not proved to be the server, needs more.
         match self.recv.next(MAX_STARTUP_MESSAGE.min(self.limits.message_size))? {
             Next::Message(message) => {
-                if self.tracing.is_on() {
-                    self.tracing.received(self.recv.frame(message));
+                if let (true, Some(frame)) = (self.tracing.is_on(), self.recv.frame(message)) {
+                    self.tracing.received(frame);
                 }
                 self.step_startup(message)
             }
@@ -431,7 +471,7 @@ impl Engine {
 
     /// Whether requests are unanswered that deliver events.
     pub fn has_event_requests(&self) -> bool {
-        self.flights.iter().any(|request| request.delivery == Delivery::Events)
+        self.flights.iter().any(|request| request.delivery.tells_rows())
     }
 
     /// Whether startup is over.
@@ -484,6 +524,7 @@ impl Engine {
     /// Hands a line for each message that is sent or received to `tracer` from now on, in the form
     /// of libpq's `PQtrace` without time stamps; secrets are masked. `None` ends that.
     pub fn set_tracer(&mut self, tracer: Option<Box<dyn FnMut(&str)>>) {
+        self.row_run = None;
         self.tracing.set(tracer, self.send.sent_up_to());
     }
 
@@ -496,6 +537,12 @@ impl Engine {
     fn break_with(&mut self, error: PgError) {
         if self.broken.is_some() {
             return;
+        }
+        self.row_run = None;
+        while self.ended > 0 {
+            if let Step::Complete(ticket) = self.complete_next() {
+                self.pending.push_back(Event::Complete { ticket });
+            }
         }
         let sent = self.send.sent_up_to();
         let current = self.flights.current().map(|request| request.ticket);
@@ -520,7 +567,7 @@ impl Engine {
         }
         self.clock.started();
         self.clock.idle();
-        self.prepared.clear();
+        self.prepared = Prepared::default();
         self.send.clear();
         self.broken = Some(error);
     }

@@ -9,6 +9,7 @@ use super::catalogue::{Unhashed, hash};
 use super::statement::{Statement, WeakStatement};
 use crate::row::Column;
 use crate::types::{Format, Oid};
+use crate::wire::frontend::BindTemplate;
 
 /// The name of a statement on one server connection: `chopin_5f3a90c1_1`, `chopin_5f3a90c1_2` ...
 ///
@@ -43,7 +44,44 @@ pub(super) struct Description {
     pub(super) columns: Option<Rc<[Column]>>,
     /// The format codes to ask for; `None` for binary everywhere.
     pub(super) formats: Option<Rc<[i16]>>,
+    /// What is sent for a run, but for the values; `None` if every run has to be described.
+    pub(super) template: Option<Rc<BindTemplate>>,
 }
+
+impl Description {
+    /// A run of `statement` under `name` returns `columns`, in these formats from now on, whatever
+    /// those were in which they were described.
+    fn new(
+        statement: &Statement,
+        name: &Name,
+        columns: Option<Rc<[Column]>>,
+        formats: Option<Rc<[i16]>>,
+    ) -> Self {
+        let codes = formats.as_deref().unwrap_or(BINARY);
+        let columns = columns.map(|columns| in_formats(columns, codes));
+        let template = BindTemplate::new(name.as_str(), statement.params().len(), codes);
+        let template = template.ok().filter(|_| statement.runs_from_description());
+        Self { columns, template: template.map(Rc::new), formats }
+    }
+}
+
+/// Columns as they come when they are asked for by these format codes: one for all, or one for
+/// each.
+fn in_formats(columns: Rc<[Column]>, codes: &[i16]) -> Rc<[Column]> {
+    let formats = || codes.iter().cycle().map(|code| Format::from_code(*code));
+    if columns.iter().zip(formats()).all(|(column, format)| Some(column.format) == format) {
+        return columns;
+    }
+    let pairs = columns.iter().zip(formats());
+    let in_format = |(column, format): (&Column, Option<Format>)| Column {
+        format: format.unwrap_or(column.format),
+        ..column.clone()
+    };
+    pairs.map(in_format).collect()
+}
+
+/// The format codes that ask for binary everywhere.
+pub(super) const BINARY: &[i16] = &[Format::Binary.code()];
 
 /// The types of a stock server that have no binary output function (`pg_type.typsend` is 0), and
 /// their arrays.
@@ -122,7 +160,7 @@ impl Prepared {
         let formats = self.formats(columns.as_deref().unwrap_or_default());
         let known = self.known.get_mut(&statement.id()).filter(|known| known.name == *name);
         if let Some(known) = known {
-            known.description = Some(Description { columns, formats });
+            known.description = Some(Description::new(statement, name, columns, formats));
         }
     }
 
@@ -134,14 +172,16 @@ impl Prepared {
         needed.then(|| columns.iter().map(|column| format(column).code()).collect())
     }
 
-    /// Whether a query through the unnamed statement is to ask for text everywhere: its columns are
-    /// not known when it is bound.
-    pub(super) fn wants_text(&self, sql: &str) -> bool {
-        !self.text_queries.is_empty() && self.text_queries.contains(&hash(sql.as_bytes()))
+    /// The format codes for a query whose columns are not known when it is bound: text everywhere if
+    /// some of them cannot be sent in binary, else `None`, for binary everywhere.
+    pub(super) fn blind_formats(&self, sql: &str) -> Option<Rc<[i16]>> {
+        let wants_text =
+            !self.text_queries.is_empty() && self.text_queries.contains(&hash(sql.as_bytes()));
+        wants_text.then(|| Rc::from([Format::Text.code()]))
     }
 
-    /// A query through the unnamed statement returns what cannot be sent in binary. (Queries with
-    /// the same hash ask for text too, which is slower and no less right.)
+    /// A query whose columns are never known when it is bound returns what cannot be sent in binary.
+    /// (Queries with the same hash ask for text too, which is slower and no less right.)
     pub(super) fn ask_text(&mut self, sql: &str) {
         const MOST: usize = 1024;
         if self.text_queries.len() == MOST {
@@ -150,13 +190,18 @@ impl Prepared {
         self.text_queries.push(hash(sql.as_bytes()));
     }
 
-    /// The server cannot send some of these columns in binary: learns which types it must be, and
-    /// says whether that was news. Descriptions that ask for them in binary are forgotten.
+    /// The server cannot send some of these columns in the format that was asked for: learns which
+    /// types it must be, and says whether another format is asked for from now on.
     ///
     /// The error names no type. So the first of these kinds that is among the columns is taken to
-    /// be it: types of a stock server that are known to have no binary output, types that are not
-    /// of a stock server, and records, which may hold either.
+    /// be it: what is known already, and was asked for in binary because the columns were not known
+    /// yet; types of a stock server that have no binary output; types that are not of a stock
+    /// server; and records, which may hold either.
     pub(super) fn learn_text_types(&mut self, columns: &[Column]) -> bool {
+        let is_known = |column: &Column| self.text_types.contains(&column.type_oid());
+        if columns.iter().any(|column| column.format() == Format::Binary && is_known(column)) {
+            return true;
+        }
         let lacks_output = |oid: Oid| NO_BINARY_OUTPUT.contains(&oid);
         let is_foreign = |oid: Oid| oid.name().is_none();
         let is_record = |oid: Oid| matches!(oid, Oid::RECORD | Oid::RECORD_ARRAY);
@@ -172,9 +217,22 @@ impl Prepared {
             learned.len() > before
         });
         if news {
-            self.known.values_mut().for_each(|known| known.description = None);
+            self.ask_described_for_text();
         }
         news
+    }
+
+    /// What was described before the last types were learned is asked for in the right formats.
+    fn ask_described_for_text(&mut self) {
+        let mut known = std::mem::take(&mut self.known);
+        for known in known.values_mut() {
+            let described = known.description.take().zip(known.statement.upgrade());
+            known.description = described.map(|(Description { columns, .. }, statement)| {
+                let formats = self.formats(columns.as_deref().unwrap_or_default());
+                Description::new(&statement, &known.name, columns, formats)
+            });
+        }
+        self.known = known;
     }
 
     /// `statement` is not wanted on this connection any more.
@@ -187,6 +245,12 @@ impl Prepared {
     /// The server has `name` but nobody wants it.
     pub(super) fn unwanted(&mut self, name: Name) {
         self.unwanted.push(name);
+    }
+
+    /// Whether there may be names to close.
+    #[inline]
+    pub(super) fn has_unwanted(&self) -> bool {
+        !self.unwanted.is_empty() || self.seen_dropped != Statement::dropped()
     }
 
     /// The names to close: those of statements whose last handle is gone, and those not wanted for

@@ -66,7 +66,7 @@ pub enum Request<'a> {
 }
 
 /// Several sets of parameters for one statement: slices, arrays and vectors of anything that is
-/// [`Params`].
+/// [`Params`], and references to them.
 pub trait ParamSets {
     /// How many sets there are.
     fn len(&self) -> usize;
@@ -104,6 +104,15 @@ impl<P: Params> ParamSets for Vec<P> {
     }
     fn set(&self, index: usize) -> Option<&dyn Params> {
         self.as_slice().set(index)
+    }
+}
+
+impl<S: ParamSets + ?Sized> ParamSets for &S {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+    fn set(&self, index: usize) -> Option<&dyn Params> {
+        (**self).set(index)
     }
 }
 

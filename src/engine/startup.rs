@@ -285,8 +285,9 @@ impl Engine {
 
     /// Takes a message that came before the first ReadyForQuery.
     pub(super) fn step_startup(&mut self, message: Message) -> PgResult<Step> {
-        let frame = self.recv.frame(message);
-        let Some(startup) = self.startup.as_mut() else { return Ok(Step::Starved) };
+        let (Some(frame), Some(startup)) = (self.recv.frame(message), self.startup.as_mut()) else {
+            return Ok(Step::Starved);
+        };
         let settled = matches!(startup.state, State::Settle);
         match Backend::parse(frame)? {
             Backend::Authentication(request) if !settled => {
@@ -317,6 +318,7 @@ impl Engine {
                 self.startup = None;
                 // The password, and the key for cancelling, have passed through.
                 self.send.wipe_sent();
+                self.send.release();
                 self.recv.wipe_read();
                 self.clock.started();
                 self.pending.push_back(Event::Ready);
@@ -333,3 +335,6 @@ impl Engine {
         Ok(Step::Consumed)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,6 +81,11 @@ impl Statement {
 }
 
 impl WeakStatement {
+    /// The statement, if somebody still has it.
+    pub(super) fn upgrade(&self) -> Option<Statement> {
+        self.0.upgrade().map(Statement)
+    }
+
     /// Whether somebody still has the statement.
     pub(super) fn is_alive(&self) -> bool {
         self.0.strong_count() > 0

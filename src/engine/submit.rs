@@ -4,13 +4,16 @@
 //! rolls the buffer back to where it was.
 
 use super::Engine;
-use super::event::{Delivery, Outcome, Ticket};
-use super::flight::{Execute, InFlight, Kind, Phase, Sql};
+use super::event::Ticket;
+use super::flight::{Aside, Execute, InFlight, Kind, Sql};
+use super::prepared::Description;
 use super::request::{Request, Submit};
-use super::write::Written;
+use super::statement::Statement;
+use super::write::{Written, encode, misfit};
 use crate::config::ExecutionMode;
 use crate::error::{PgError, PgResult};
-use crate::wire::frontend;
+use crate::types::Params;
+use crate::wire::frontend::{self, Bound};
 
 impl Engine {
     /// Queues a request; never waits for the server. Its bytes are pending to be sent.
@@ -27,8 +30,77 @@ impl Engine {
     /// - the text contains a NUL byte, is a COPY from STDIN or to STDOUT, the message would be
     ///   longer than the protocol allows, or the request cannot stand where it is to stand
     ///   ([`PgError::Usage`]).
+    #[inline]
     pub fn submit(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
         self.check_submit(&request, &submit)?;
+        let mode = submit.mode.unwrap_or(self.mode);
+        if mode == ExecutionMode::Cached
+            && (self.flights.is_open() || !self.prepared.has_unwanted())
+        {
+            // The usual case: a statement that the server has, and whose columns are known.
+            let known = match request {
+                Request::Query { sql, params } => {
+                    self.catalogue.find(sql, params).map(|statement| (statement, params))
+                }
+                Request::Execute { statement, params } => {
+                    let fits = params.len() == statement.params().len()
+                        && misfit(params, statement.params()).is_none();
+                    fits.then(|| (statement.clone(), params))
+                }
+                _ => None,
+            };
+            if let Some((statement, params)) = known {
+                if let Some(ticket) = self.submit_known(statement, params, &submit)? {
+                    return Ok(ticket);
+                }
+            }
+        }
+        self.submit_any(request, submit)
+    }
+
+    /// [`submit`](Self::submit) of a statement that may be known on this connection; `None` if it
+    /// has to be parsed or described first.
+    #[inline]
+    fn submit_known(
+        &mut self,
+        statement: Statement,
+        params: &dyn Params,
+        submit: &Submit,
+    ) -> PgResult<Option<Ticket>> {
+        let Some(known) = self.prepared.get(&statement).filter(|known| known.parsing.is_none())
+        else {
+            return Ok(None);
+        };
+        let Some(Description { columns, template: Some(template), .. }) = &known.description else {
+            return Ok(None);
+        };
+        let start = self.send.end();
+        let (buf, types) = (self.send.writer(), statement.params());
+        template.write(buf, |index, buf| -> PgResult<Bound> {
+            match params.param(index).zip(types.get(index)) {
+                Some((param, oid)) => {
+                    encode(param, *oid, buf).map_err(|error| error.at_parameter(index + 1))
+                }
+                None => Ok(Bound::Null),
+            }
+        })?;
+        if submit.sync {
+            frontend::sync(buf);
+        }
+        let name = Some(known.name.clone());
+        let (parse, describe, known, sets_left) = (false, false, true, 0);
+        let kind = Kind::Execute(Execute { parse, name, describe, known, sets_left });
+        let columns = columns.clone();
+        self.tickets += 1;
+        let (ticket, bytes) = (Ticket(self.tickets), start..self.send.end());
+        let request = InFlight::new(ticket, kind, Sql::Statement(statement), submit, bytes);
+        self.clock.notice(submit.deadline);
+        self.flights.push(InFlight { columns, ..request });
+        Ok(Some(ticket))
+    }
+
+    /// [`submit`](Self::submit) of any request.
+    fn submit_any(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
         let bytes_before = self.send.end();
         let mark = self.send.writer().len();
         if let Request::Close { statement } = request {
@@ -36,8 +108,13 @@ impl Engine {
         }
         // Close is written only here, directly after the Sync of the group before: in a failed
         // group it would be skipped. The simple protocol has none.
-        let is_simple = submit.mode.unwrap_or(self.mode) == ExecutionMode::Simple
-            || matches!(request, Request::Simple { .. });
+        let is_simple = match request {
+            Request::Simple { .. } => true,
+            Request::Query { .. } | Request::Batch { .. } => {
+                submit.mode.unwrap_or(self.mode) == ExecutionMode::Simple
+            }
+            _ => false,
+        };
         let mut closes = if self.flights.is_open() || is_simple {
             Vec::new()
         } else {
@@ -52,7 +129,8 @@ impl Engine {
                 return Err(error);
             }
         };
-        if submit.sync && !has_sync {
+        let sync = submit.sync || matches!(request, Request::Sync);
+        if sync && !has_sync {
             frontend::sync(self.send.writer());
         }
         if let (Kind::Execute(Execute { parse: true, name: Some(name), .. }), Sql::Statement(sql)) =
@@ -61,26 +139,17 @@ impl Engine {
             self.prepared.parsing(sql, name.clone(), self.flights.next_group());
         }
         self.tickets += 1;
-        closes.reverse();
         self.clock.notice(submit.deadline);
+        let (ticket, bytes) = (Ticket(self.tickets), bytes_before..self.send.end());
         let mut request = InFlight {
-            ticket: Ticket(self.tickets),
-            kind,
-            phase: Phase::Sync,
-            delivery: submit.delivery,
-            ends_group: submit.sync || has_sync,
-            late: false,
-            deadline: submit.deadline,
-            bytes: bytes_before..self.send.end(),
-            sql,
-            declared,
-            closes,
+            ends_group: sync || has_sync,
             columns,
-            rows: None,
-            has_rows: false,
-            commands: 0,
-            outcome: Outcome::NOTHING,
+            ..InFlight::new(ticket, kind, sql, &submit, bytes)
         };
+        if !declared.is_empty() || !closes.is_empty() {
+            closes.reverse();
+            *request.aside() = Aside { declared, closes, ..Aside::default() };
+        }
         request.phase = request.first_phase();
         self.flights.push(request);
         Ok(Ticket(self.tickets))
@@ -111,7 +180,7 @@ impl Engine {
         {
             return Err(PgError::WouldBlock);
         }
-        if submit.delivery == Delivery::Events && matches!(request, Request::Prepare { .. }) {
+        if submit.delivery.tells_rows() && matches!(request, Request::Prepare { .. }) {
             return Err(PgError::Usage(
                 "a statement is prepared with Delivery::Collect: no event carries it".to_owned(),
             ));

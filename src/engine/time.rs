@@ -79,7 +79,8 @@ impl Engine {
                 if is_connected { "connecting" } else { "connecting to the server's address" };
             return self.break_with(deadline.error(doing));
         }
-        let mut index = 0;
+        // Those that are complete already are not late.
+        let mut index = self.ended;
         while let Some(request) = self.flights.get(index) {
             let Some(deadline) = request.deadline.filter(is_due) else {
                 index += 1;
@@ -98,7 +99,7 @@ impl Engine {
                 for request in group {
                     self.fail(request, PgError::NotSent(Box::new(error.clone())));
                 }
-                index = 0;
+                index = self.ended;
                 continue;
             }
             let patience = Deadline::after(now, "drain_timeout", self.clock.drain_timeout);
@@ -136,11 +137,12 @@ impl Engine {
         self.finished.retain(|(finished, _)| *finished != ticket);
         self.pending.retain(|event| event.ticket() != Some(ticket));
         let Some(index) = self.flights.find(ticket) else { return };
-        let is_alone = self.flights.group_of(index).len() == 1 && !self.flights.is_open();
-        if is_alone && self.take_back(index).is_some() {
+        if self.flights.is_alone(index) && self.take_back(index).is_some() {
             return;
         }
-        self.abandon(index, patience);
+        let is_drained = |request: &&InFlight| request.delivery == Delivery::Discard;
+        let earlier = self.flights.get(index).filter(is_drained).and_then(|late| late.deadline);
+        self.abandon(index, earlier.into_iter().chain(patience).min_by_key(|limit| limit.at));
     }
 
     /// Removes the group that a request belongs to, if nothing of it was sent.
@@ -160,6 +162,7 @@ impl Engine {
 
     /// Lets the answer of a request be drained.
     fn abandon(&mut self, index: usize, patience: Option<Deadline>) {
+        self.row_run = None;
         if let Some(request) = self.flights.get_mut(index) {
             request.deadline = patience;
             request.rows = None;

@@ -6,7 +6,7 @@ use super::Engine;
 use super::catalogue::LONGEST_CACHED;
 use super::flight::{Execute, Kind, Sql};
 use super::keyword::{copy_direction, runs_from_description};
-use super::prepared::Name;
+use super::prepared::{BINARY, Name};
 use super::request::{OneSet, ParamSets, Request, Submit};
 use super::statement::Statement;
 use crate::config::ExecutionMode;
@@ -143,7 +143,7 @@ impl Engine {
         refuse_copy(sql)?;
         let first = first_set(sets)?;
         let types: Vec<Oid> = declare(first, otherwise).collect();
-        let formats = self.prepared.wants_text(sql).then(|| Rc::from([Format::Text.code()]));
+        let formats = self.prepared.blind_formats(sql);
         let plan = Plan { formats, ..Plan::parse(None) };
         self.write_sets(plan, sql, &types, sets, || Sql::Text(Rc::from(sql)))
     }
@@ -164,17 +164,22 @@ impl Engine {
         };
         if known.parsing.is_some_and(|group| group != self.flights.next_group()) {
             // Whether that Parse will succeed nobody knows: this request carries its own.
-            return Plan::parse(None);
+            let formats = self.prepared.blind_formats(statement.sql());
+            return Plan { formats, ..Plan::parse(None) };
         }
         let description = known.description.as_ref();
         let description = description.filter(|_| statement.runs_from_description());
+        let formats = match description {
+            Some(description) => description.formats.clone(),
+            None => self.prepared.blind_formats(statement.sql()),
+        };
         Plan {
             name: Some(known.name.clone()),
             parse: false,
             known: known.parsing.is_none(),
             describe: description.is_none(),
             columns: description.and_then(|description| description.columns.clone()),
-            formats: description.and_then(|description| description.formats.clone()),
+            formats,
         }
     }
 
@@ -214,7 +219,7 @@ impl Engine {
             frontend::execute(buf, "", 0)?;
         }
         let sets_left = sets.len().saturating_sub(1);
-        let kind = Kind::Execute(Execute { parse, name, describe, known, sets_left, again: false });
+        let kind = Kind::Execute(Execute { parse, name, describe, known, sets_left });
         Ok(Written { kind, sql: text(), declared, columns, has_sync: false })
     }
 
@@ -233,7 +238,7 @@ impl Engine {
         let buf = self.send.writer();
         frontend::parse(buf, text, sql, types.iter().map(|oid| oid.get()))?;
         frontend::describe(buf, Target::Statement(text))?;
-        Ok(Written::new(Kind::Prepare { name, params: Vec::new() }, Sql::Text(Rc::from(sql))))
+        Ok(Written::new(Kind::Prepare { name }, Sql::Text(Rc::from(sql))))
     }
 
     fn write_simple(&mut self, sql: &str, submit: &Submit) -> PgResult<Written> {
@@ -257,7 +262,7 @@ fn first_set(sets: &dyn ParamSets) -> PgResult<&dyn Params> {
 
 /// The first parameter that would not be read right as the type that the statement has for it.
 #[inline]
-fn misfit(params: &dyn Params, types: &[Oid]) -> Option<usize> {
+pub(super) fn misfit(params: &dyn Params, types: &[Oid]) -> Option<usize> {
     types.iter().enumerate().position(|(index, expected)| {
         params.param(index).is_some_and(|param| !reads_as(param.declare(BUILTIN), *expected))
     })
@@ -313,9 +318,6 @@ fn declare<'a>(
     })
 }
 
-/// The format codes that ask for binary everywhere.
-const BINARY: &[i16] = &[Format::Binary.code()];
-
 /// What the parameters declare themselves by.
 const BUILTIN: &TypeMap = TypeMap::builtin();
 
@@ -337,7 +339,7 @@ fn reads_as(declared: Oid, expected: Oid) -> bool {
 
 /// Appends one parameter's value, in a form that the server reads right as type `oid`.
 #[inline]
-fn encode(param: &dyn ToSql, oid: Oid, buf: &mut Vec<u8>) -> PgResult<Bound> {
+pub(super) fn encode(param: &dyn ToSql, oid: Oid, buf: &mut Vec<u8>) -> PgResult<Bound> {
     let mut out = Out::new(buf);
     let encoded = encode_as(param, oid, BUILTIN, &mut out)?;
     if out.overflowed() {

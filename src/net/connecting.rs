@@ -114,3 +114,58 @@ impl Connecting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::wait;
+    use super::*;
+    use rustix::net::{AddressFamily, SocketType, bind, socket};
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::os::fd::{AsRawFd, OwnedFd};
+
+    /// A port that refuses connections for as long as the socket is kept: nobody listens.
+    fn refusing() -> io::Result<(OwnedFd, Address)> {
+        let refusing = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        bind(&refusing, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let socket = TcpListener::from(refusing);
+        let address = Address::Tcp(socket.local_addr()?);
+        Ok((socket.into(), address))
+    }
+
+    #[test]
+    fn b23_the_addresses_of_a_host_are_tried_one_after_the_other() -> io::Result<()> {
+        let (_kept, refusing) = refusing()?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listening = Address::Tcp(listener.local_addr()?);
+        let addresses = vec![refusing.clone(), refusing.clone(), listening, refusing];
+        let (mut socket, connecting) = Connecting::start(addresses, Instant::now())?;
+        let mut connecting = connecting.expect("a TCP connect takes its time");
+        let mut descriptors = vec![socket.as_raw_fd()];
+        while !connecting.proceed(&mut socket, Instant::now())? {
+            descriptors.push(socket.as_raw_fd());
+            wait(connecting.source(&socket), None, None)?;
+        }
+        // Whoever watches the descriptor sees that it has become another one.
+        descriptors.dedup();
+        assert_eq!(descriptors.len(), 3, "{descriptors:?}");
+        listener.accept()?;
+        Ok(())
+    }
+
+    #[test]
+    fn b23_when_no_address_is_left_the_last_error_is_told() -> io::Result<()> {
+        let (_kept, refusing) = refusing()?;
+        let (mut socket, connecting) =
+            Connecting::start(vec![refusing.clone(), refusing], Instant::now())?;
+        let mut connecting = connecting.expect("a TCP connect takes its time");
+        let error = loop {
+            match connecting.proceed(&mut socket, Instant::now()) {
+                Ok(connected) => assert!(!connected),
+                Err(error) => break error,
+            }
+            wait(connecting.source(&socket), None, None)?;
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        Ok(())
+    }
+}

@@ -16,8 +16,14 @@ pub(crate) struct Source<'a> {
 /// Waits in poll(2) until the source is ready or in error, or `deadline` has come; without a source
 /// just for the deadline. Returns whether it is ready.
 ///
-/// A signal does not end the wait: it goes on for what is left of the time.
-pub(crate) fn wait(source: Option<Source<'_>>, deadline: Option<Instant>) -> io::Result<bool> {
+/// `now` spares a look at the clock if the caller has just had one. A signal does not end the wait:
+/// it goes on for what is left of the time.
+pub(crate) fn wait(
+    source: Option<Source<'_>>,
+    deadline: Option<Instant>,
+    now: Option<Instant>,
+) -> io::Result<bool> {
+    let mut now = now;
     let mut fds = source.map(|source| {
         let read = if source.read { libc::POLLIN } else { 0 };
         let write = if source.write { libc::POLLOUT } else { 0 };
@@ -28,7 +34,9 @@ pub(crate) fn wait(source: Option<Source<'_>>, deadline: Option<Instant>) -> io:
         None => (std::ptr::null_mut(), 0),
     };
     loop {
-        let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = deadline.map(|deadline| {
+            deadline.saturating_duration_since(now.take().unwrap_or_else(Instant::now))
+        });
         // SAFETY: `pointer` is either null with a count of 0, or points to `fds`, which lives until
         // the end of this function; poll writes only the `revents` of `count` entries. The
         // descriptor is open: it is borrowed.
@@ -78,11 +86,11 @@ mod tests {
         let (near, mut far) = UnixStream::pair()?;
         let source = |read, write| Some(Source { fd: near.as_fd(), read, write });
         let soon = Some(Instant::now() + Duration::from_millis(1));
-        assert!(!wait(source(true, false), soon)?, "nothing to read yet");
-        assert!(wait(source(true, true), None)?, "but there is room to write");
+        assert!(!wait(source(true, false), soon, None)?, "nothing to read yet");
+        assert!(wait(source(true, true), None, None)?, "but there is room to write");
         far.write_all(b"x")?;
-        assert!(wait(source(true, false), None)?);
-        assert!(!wait(None, soon)?, "without a source it only waits");
+        assert!(wait(source(true, false), None, None)?);
+        assert!(!wait(None, soon, None)?, "without a source it only waits");
         Ok(())
     }
 }

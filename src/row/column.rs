@@ -73,14 +73,7 @@ pub trait ColumnIndex {
 impl ColumnIndex for usize {
     #[inline]
     fn find(&self, columns: &[Column]) -> Result<usize, PgError> {
-        if *self < columns.len() {
-            return Ok(*self);
-        }
-        Err(PgError::Column(format!(
-            "there is no column with index {self}: the row has {} ({})",
-            columns.len(),
-            names(columns)
-        )))
+        if *self < columns.len() { Ok(*self) } else { Err(no_such_index(*self, columns)) }
     }
 }
 
@@ -107,6 +100,15 @@ impl<T: ColumnIndex + ?Sized> ColumnIndex for &T {
     fn find(&self, columns: &[Column]) -> Result<usize, PgError> {
         (**self).find(columns)
     }
+}
+
+#[cold]
+pub(super) fn no_such_index(index: usize, columns: &[Column]) -> PgError {
+    PgError::Column(format!(
+        "there is no column with index {index}: the row has {} ({})",
+        columns.len(),
+        names(columns)
+    ))
 }
 
 /// The names of the first columns, for an error message.

@@ -1,6 +1,6 @@
 //! Whole rows as Rust values.
 
-use super::reference::RowRef;
+use super::reference::{RowRef, read};
 use crate::error::{PgError, PgResult};
 use crate::types::FromSql;
 
@@ -43,11 +43,12 @@ fn wrong_width(row: RowRef<'_>, expected: usize) -> PgError {
 macro_rules! tuple {
     ($count:literal: $($name:ident $index:tt),+) => {
         impl<'a, $($name: FromSql<'a>),+> FromRow<'a> for ($($name,)+) {
+            #[inline]
             fn from_row(row: RowRef<'a>) -> PgResult<Self> {
-                if row.len() != $count {
+                let Some((columns, mut cells)) = row.parts::<$count>() else {
                     return Err(wrong_width(row, $count));
-                }
-                Ok(($(row.get::<$name>($index)?,)+))
+                };
+                Ok(($(read::<$name>(&columns[$index], cells.next())?,)+))
             }
         }
     };

@@ -21,5 +21,5 @@ pub use self::from_row::FromRow;
 pub use self::owned::Row;
 pub use self::reference::RowRef;
 
-pub(crate) use self::cells::split_cells;
+pub(crate) use self::cells::{Span, check_cells, spans_of};
 pub(crate) use self::owned::RowSet;

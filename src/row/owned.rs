@@ -3,7 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use super::cells::split_cells;
+use super::cells::{Span, check_cells, spans_of};
 use super::column::{Column, ColumnIndex};
 use super::from_row::FromRow;
 use super::reference::RowRef;
@@ -11,18 +11,19 @@ use crate::error::PgResult;
 use crate::types::{Encoded, Format, FromSql, Oid, Out, PgValue, ToSql, TypeMap};
 use crate::wire::Malformed;
 
-/// All rows of one result: their bytes in one arena, the offsets of their cells beside it.
+/// All rows of one result: their bytes in one arena, the places of their cells beside it.
 #[derive(Clone, Debug)]
 pub(crate) struct RowSet {
     columns: Rc<[Column]>,
     bytes: Vec<u8>,
-    offsets: Vec<usize>,
+    /// For each row its place in the arena, then the spans of its cells if it is a wide one.
+    spans: Vec<Span>,
     rows: usize,
 }
 
 impl RowSet {
     pub(crate) fn new(columns: Rc<[Column]>) -> Self {
-        Self { columns, bytes: Vec::new(), offsets: Vec::new(), rows: 0 }
+        Self { columns, bytes: Vec::new(), spans: Vec::new(), rows: 0 }
     }
 
     pub(crate) fn columns(&self) -> &Rc<[Column]> {
@@ -35,10 +36,15 @@ impl RowSet {
 
     /// Appends a row: the bytes of a DataRow behind its cell count, which the caller has compared
     /// with the columns.
+    #[inline]
     pub(crate) fn push(&mut self, body: &[u8]) -> Result<(), Malformed> {
-        let (base, cells) = (self.bytes.len(), self.offsets.len());
-        if let Err(error) = split_cells(body, self.columns.len(), base, &mut self.offsets) {
-            self.offsets.truncate(cells);
+        let first = self.spans.len();
+        self.spans.push(Span::of_row(self.bytes.len()));
+        let columns = self.columns.len();
+        self.spans.resize(first + 1 + spans_of(columns), Span::default());
+        let spans = self.spans.get_mut(first + 1..).unwrap_or_default();
+        if let Err(error) = check_cells(body, columns, spans) {
+            self.spans.truncate(first);
             return Err(error);
         }
         self.bytes.extend_from_slice(body);
@@ -46,10 +52,13 @@ impl RowSet {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn row(&self, index: usize) -> RowRef<'_> {
-        let width = self.columns.len();
-        let offsets = self.offsets.get(index * width..(index + 1) * width).unwrap_or_default();
-        RowRef::new(&self.columns, &self.bytes, offsets)
+        let stride = 1 + spans_of(self.columns.len());
+        let spans = self.spans.get(index * stride..(index + 1) * stride).unwrap_or_default();
+        let (place, spans) =
+            spans.split_first().map_or((0, spans), |(row, rest)| (row.row(), rest));
+        RowRef::new(&self.columns, self.bytes.get(place..).unwrap_or_default(), spans)
     }
 
     /// The rows as handles that share this set.
@@ -161,12 +170,17 @@ impl Row {
 
     /// Copies this row out of its result, so that keeping it does not keep the other rows.
     pub fn detach(&self) -> Self {
-        let mut set = RowSet::new(Rc::clone(&self.set.columns));
         let row = self.as_ref();
-        for index in 0..row.len() {
-            push_cell(&mut set, row.raw(index));
-        }
-        set.rows = 1;
+        Self::alone(Rc::clone(&self.set.columns), (0..row.len()).map(|index| row.raw(index)))
+    }
+
+    /// A row of these cells, as the only one of its result.
+    fn alone<'a>(columns: Rc<[Column]>, cells: impl Iterator<Item = Option<&'a [u8]>>) -> Self {
+        let mut body = Vec::new();
+        cells.for_each(|cell| push_cell(&mut body, cell));
+        let mut set = RowSet::new(columns);
+        let pushed = set.push(&body);
+        debug_assert!(pushed.is_ok(), "a row that was just written is well-formed");
         Self { set: Rc::new(set), index: 0 }
     }
 
@@ -203,23 +217,20 @@ impl Row {
                 type_modifier: -1,
             }
         });
-        let mut set = RowSet::new(columns.collect());
-        cells.iter().for_each(|cell| push_cell(&mut set, cell.as_deref()));
-        set.rows = 1;
-        Self { set: Rc::new(set), index: 0 }
+        let columns = columns.collect();
+        Self::alone(columns, cells.iter().map(Option::as_deref))
     }
 }
 
 /// Appends a cell as it stands on the wire; a cell that came from there is never longer than its
 /// length can say.
-fn push_cell(set: &mut RowSet, cell: Option<&[u8]>) {
-    set.offsets.push(set.bytes.len());
+fn push_cell(body: &mut Vec<u8>, cell: Option<&[u8]>) {
     match cell.map(|cell| (cell, i32::try_from(cell.len()))) {
         Some((cell, Ok(length))) => {
-            set.bytes.extend_from_slice(&length.to_be_bytes());
-            set.bytes.extend_from_slice(cell);
+            body.extend_from_slice(&length.to_be_bytes());
+            body.extend_from_slice(cell);
         }
-        Some((_, Err(_))) | None => set.bytes.extend_from_slice(&(-1i32).to_be_bytes()),
+        Some((_, Err(_))) | None => body.extend_from_slice(&(-1i32).to_be_bytes()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A row, borrowed.
 
-use super::cells::cell_at;
-use super::column::{Column, ColumnIndex};
+use super::cells::{Span, Walk};
+use super::column::{Column, ColumnIndex, no_such_index};
 use super::from_row::FromRow;
 use crate::error::{PgError, PgResult};
 use crate::types::{Cell, FromSql};
@@ -13,12 +13,15 @@ use crate::types::{Cell, FromSql};
 pub struct RowRef<'a> {
     columns: &'a [Column],
     bytes: &'a [u8],
-    offsets: &'a [usize],
+    spans: &'a [Span],
 }
 
 impl<'a> RowRef<'a> {
-    pub(crate) fn new(columns: &'a [Column], bytes: &'a [u8], offsets: &'a [usize]) -> Self {
-        Self { columns, bytes, offsets }
+    /// `bytes` are those of the row behind its cell count, checked; `spans` where its cells are if it
+    /// is a wide one, else none.
+    #[inline]
+    pub(crate) fn new(columns: &'a [Column], bytes: &'a [u8], spans: &'a [Span]) -> Self {
+        Self { columns, bytes, spans }
     }
 
     /// The number of columns.
@@ -49,15 +52,22 @@ impl<'a> RowRef<'a> {
     #[inline]
     pub fn get<T: FromSql<'a>>(self, column: impl ColumnIndex) -> PgResult<T> {
         let index = column.find(self.columns)?;
-        let (Some(column), Some(&offset)) = (self.columns.get(index), self.offsets.get(index))
-        else {
-            return Err(PgError::Column(format!("there is no column with index {index}")));
-        };
-        let value = match cell_at(self.bytes, offset) {
-            Some(bytes) => T::from_sql(Cell::new(column.oid, column.format, bytes)),
-            None => T::from_null(),
-        };
-        value.map_err(|error| in_column(error, column))
+        self.value(index)
+    }
+
+    /// The value of the column with this index.
+    #[inline]
+    pub(super) fn value<T: FromSql<'a>>(self, index: usize) -> PgResult<T> {
+        match self.columns.get(index) {
+            Some(column) => read(column, self.raw(index)),
+            None => Err(no_such_index(index, self.columns)),
+        }
+    }
+
+    /// The columns and the cells, if there are `N`.
+    #[inline]
+    pub(super) fn parts<const N: usize>(self) -> Option<(&'a [Column; N], Walk<'a>)> {
+        Some((self.columns.try_into().ok()?, Walk::new(self.bytes)))
     }
 
     /// Whether the value of a column is NULL.
@@ -76,6 +86,7 @@ impl<'a> RowRef<'a> {
     ///
     /// As [`get`](Self::get) for each column, and when the number of columns is not what `T`
     /// expects.
+    #[inline]
     pub fn to<T: FromRow<'a>>(self) -> PgResult<T> {
         T::from_row(self)
     }
@@ -83,7 +94,23 @@ impl<'a> RowRef<'a> {
     /// The bytes of a cell as they came, `None` for NULL or no such column.
     #[inline]
     pub(crate) fn raw(self, index: usize) -> Option<&'a [u8]> {
-        cell_at(self.bytes, *self.offsets.get(index)?)
+        match self.spans.get(index) {
+            Some(span) => span.cell(self.bytes),
+            None => Walk::new(self.bytes).nth(index),
+        }
+    }
+}
+
+/// The value of a cell, `None` for NULL.
+#[inline]
+pub(super) fn read<'a, T: FromSql<'a>>(column: &Column, cell: Option<&'a [u8]>) -> PgResult<T> {
+    let value = match cell {
+        Some(bytes) => T::from_sql(Cell::new(column.oid, column.format, bytes)),
+        None => T::from_null(),
+    };
+    match value {
+        Ok(value) => Ok(value),
+        Err(error) => Err(in_column(error, column)),
     }
 }
 

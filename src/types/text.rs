@@ -157,6 +157,9 @@ pub(super) fn unreadable<T>(cell: Cell<'_>) -> PgError {
 impl<'a> FromSql<'a> for &'a str {
     #[inline]
     fn from_sql(cell: Cell<'a>) -> PgResult<Self> {
+        if let (Format::Binary, Oid::TEXT | Oid::VARCHAR) = (cell.format(), cell.oid()) {
+            return cell.text::<Self>();
+        }
         match string::<Self>(cell)? {
             Cow::Borrowed(text) => Ok(text),
             Cow::Owned(_) => Err(cell.invalid::<Self>(

@@ -213,29 +213,117 @@ pub fn bind<E: From<Unwritable>>(
     result_formats: &[i16],
 ) -> Result<(), E> {
     message(buf, b'B', |buf| {
-        string(buf, "name of a portal", portal)?;
-        string(buf, "name of a statement", statement)?;
-        let count = count(parameters)?.to_be_bytes();
-        // The formats stand before the values but are known after them.
-        buf.extend_from_slice(&count);
-        let formats = buf.len();
-        buf.resize(formats + 2 * parameters, 0);
-        buf.extend_from_slice(&count);
-        for index in 0..parameters {
-            buf.extend_from_slice(&(-1i32).to_be_bytes());
-            let start = buf.len();
-            match value(index, buf)? {
-                Bound::Null => buf.truncate(start),
-                Bound::Value(format) => {
-                    let length = length_i32(buf.len() - start)?;
-                    patch(buf, start - 4, length.to_be_bytes());
-                    patch(buf, formats + 2 * index, format.to_be_bytes());
-                }
-            }
-        }
+        let formats = write_bind_head(buf, portal, statement, parameters)?;
+        write_values(buf, formats, parameters, &mut value)?;
         write_formats(buf, result_formats)?;
         Ok(())
     })
+}
+
+/// The beginning of a Bind message, up to the values; returns where their formats stand, which are
+/// all text.
+fn write_bind_head(
+    buf: &mut Vec<u8>,
+    portal: &str,
+    statement: &str,
+    parameters: usize,
+) -> Result<usize, Unwritable> {
+    string(buf, "name of a portal", portal)?;
+    string(buf, "name of a statement", statement)?;
+    let count = count(parameters)?.to_be_bytes();
+    buf.extend_from_slice(&count);
+    let formats = buf.len();
+    buf.resize(formats + 2 * parameters, 0);
+    buf.extend_from_slice(&count);
+    Ok(formats)
+}
+
+/// The values of a Bind message. Their formats stand before them and are known after them.
+#[inline]
+fn write_values<E: From<Unwritable>>(
+    buf: &mut Vec<u8>,
+    formats: usize,
+    parameters: usize,
+    value: &mut impl FnMut(usize, &mut Vec<u8>) -> Result<Bound, E>,
+) -> Result<(), E> {
+    for index in 0..parameters {
+        buf.extend_from_slice(&(-1i32).to_be_bytes());
+        let start = buf.len();
+        match value(index, buf)? {
+            Bound::Null => buf.truncate(start),
+            Bound::Value(format) => {
+                let length = length_i32(buf.len() - start)?;
+                patch(buf, start - 4, length.to_be_bytes());
+                patch(buf, formats + 2 * index, format.to_be_bytes());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Bind and Execute of the unnamed portal, as far as they are the same each time that a statement
+/// is run: everything but the values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindTemplate {
+    /// Type byte, room for the length, and all that stands before the values.
+    head: Vec<u8>,
+    /// The formats of the result, and the whole Execute.
+    tail: Vec<u8>,
+    /// How many bytes of the tail belong to Bind.
+    bind_tail: usize,
+    parameters: usize,
+    /// Where the formats of the values are.
+    formats: usize,
+}
+
+impl BindTemplate {
+    /// For a statement with so many parameters; `result_formats` as for [`bind`].
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`].
+    pub fn new(
+        statement: &str,
+        parameters: usize,
+        result_formats: &[i16],
+    ) -> Result<Self, Unwritable> {
+        let mut head = vec![b'B', 0, 0, 0, 0];
+        let formats = write_bind_head(&mut head, "", statement, parameters)?;
+        let mut tail = Vec::new();
+        write_formats(&mut tail, result_formats)?;
+        let bind_tail = tail.len();
+        execute(&mut tail, "", 0)?;
+        Ok(Self { head, tail, bind_tail, parameters, formats })
+    }
+
+    /// Appends Bind and Execute; `value` as for [`bind`]. Nothing is appended when that fails.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`].
+    #[inline]
+    pub fn write<E: From<Unwritable>>(
+        &self,
+        buf: &mut Vec<u8>,
+        mut value: impl FnMut(usize, &mut Vec<u8>) -> Result<Bound, E>,
+    ) -> Result<(), E> {
+        let start = buf.len();
+        buf.extend_from_slice(&self.head);
+        let written = write_values(buf, start + self.formats, self.parameters, &mut value);
+        buf.extend_from_slice(&self.tail);
+        // The length counts itself and not the type byte.
+        let length = buf.len() - start - 1 - (self.tail.len() - self.bind_tail);
+        match written.and_then(|()| length_i32(length).map_err(E::from)) {
+            Ok(length) => {
+                patch(buf, start + 1, length.to_be_bytes());
+                Ok(())
+            }
+            Err(error) => {
+                buf.truncate(start);
+                Err(error)
+            }
+        }
+    }
 }
 
 /// The end of a Bind message: the formats of the result.

@@ -1,6 +1,6 @@
-//! The listening half that the fake server, the relay and the recorder share: one loopback port
-//! and one unix socket, a thread for each connection, and an end that loses no connection and no
-//! failure.
+//! The listening half that the fake server, the relay, the recorder and the pooler share: one
+//! loopback port and one unix socket, a thread for each connection, and an end that loses no
+//! connection and no failure.
 //!
 //! Knows no protocol: a session is a function from a stream to a result.
 
@@ -111,7 +111,7 @@ impl Live {
     }
 
     /// Shuts them all down, also those to come; their sessions see the end of file.
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         live.cut = true;
         for stream in live.streams.iter().filter_map(Weak::upgrade) {

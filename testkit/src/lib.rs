@@ -10,6 +10,8 @@
 //! - [`raw::RawClient`] is a small client for set-up and as a second opinion.
 //! - [`fake`], [`frames`], [`transport`], [`proxy`] and [`transcript`] are the rude half: a scripted
 //!   server, messages built by hand, relays that cut and stop, and recordings of real sessions.
+//! - [`pooler`] stands between a client and a real server as a transaction pooler does, and gives
+//!   each transaction another session on purpose.
 //! - [`unique`] keeps tests on a shared server out of each other's way.
 //!
 //! ```no_run
@@ -28,6 +30,7 @@ pub mod fake;
 mod files;
 pub mod frames;
 mod os;
+pub mod pooler;
 mod progress;
 pub mod proxy;
 pub mod raw;

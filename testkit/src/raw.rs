@@ -18,6 +18,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::frames::{Frame, FrameBuffer, Malformed, message, protocol_version};
@@ -148,7 +149,7 @@ impl From<Malformed> for RawError {
 
 /// A logged-in connection, see the [module](self).
 pub struct RawClient {
-    stream: Stream,
+    stream: Arc<Stream>,
     received: FrameBuffer,
     process_id: u32,
     secret_key: Vec<u8>,
@@ -186,7 +187,7 @@ impl RawClient {
         let stream = target.connect(PATIENCE)?;
         stream.set_read_timeout(PATIENCE)?;
         let mut client = RawClient {
-            stream,
+            stream: Arc::new(stream),
             received: FrameBuffer::new(),
             process_id: 0,
             secret_key: Vec::new(),
@@ -294,6 +295,15 @@ impl RawClient {
         }
     }
 
+    /// As [`RawClient::receive`] on a socket that was made non-blocking: `None` while no whole
+    /// message is here.
+    pub(crate) fn try_receive(&mut self) -> Result<Option<Frame>, RawError> {
+        match self.receive() {
+            Err(RawError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            received => received.map(Some),
+        }
+    }
+
     /// Keeps what the accessors tell, whoever reads the message.
     fn take_note(&mut self, frame: &Frame) -> Result<(), RawError> {
         let mut body = Body(&frame.body);
@@ -314,7 +324,7 @@ impl RawClient {
     /// # Errors
     /// [`RawError::Io`].
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), RawError> {
-        Ok((&self.stream).write_all(bytes)?)
+        Ok((&*self.stream).write_all(bytes)?)
     }
 
     /// The process id of the server's backend.
@@ -325,6 +335,16 @@ impl RawClient {
     /// The key that a CancelRequest has to carry.
     pub fn secret_key(&self) -> &[u8] {
         &self.secret_key
+    }
+
+    /// The socket, for who waits on it or ends it from elsewhere.
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// All parameters that the server reported, each with its latest value, latest last.
+    pub fn parameters(&self) -> &[(String, String)] {
+        &self.parameters
     }
 
     /// A parameter that the server reported, such as `server_version`, with its latest value.

@@ -1,7 +1,7 @@
 //! Blocking sockets that may be TCP or unix, and the two things std has no call for: waiting on
 //! several of them, and ending a connection with a RST.
 //!
-//! Knows no protocol. Shared by the fake server, the relay and the recorder.
+//! Knows no protocol. Shared by the fake server, the relay, the recorder and the pooler.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -50,7 +50,8 @@ impl From<PathBuf> for Target {
     }
 }
 
-/// A connected blocking socket; reads and writes go through `&Stream`, so that threads share one.
+/// A connected socket, blocking unless told otherwise; reads and writes go through `&Stream`, so
+/// that threads share one.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
@@ -95,12 +96,30 @@ impl Stream {
         };
     }
 
+    /// Says that nothing more will come, and reads and forgets what the peer has sent already: a
+    /// close with unread bytes would send a RST. The socket does not block any more.
+    pub(crate) fn hang_up(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write);
+        self.set_nonblocking(true)?;
+        while matches!(read_some(self, &mut [0; 4096]), Ok(1..)) {}
+        Ok(())
+    }
+
     /// Makes the close of the last handle send a RST instead of a FIN. `false`: a unix socket,
     /// which has no such thing.
     pub(crate) fn reset_on_close(&self) -> io::Result<bool> {
         match self {
             Self::Tcp(stream) => linger_zero(stream).map(|()| true),
             Self::Unix(_) => Ok(false),
+        }
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
         }
     }
 }
@@ -146,10 +165,33 @@ fn linger_zero(stream: &TcpStream) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// What to wait for on a descriptor. When it is nothing, the descriptor is left out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) fd: RawFd,
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+impl Wanted {
+    fn as_pollfd(self) -> libc::pollfd {
+        let read = if self.read { libc::POLLIN } else { 0 };
+        let write = if self.write { libc::POLLOUT } else { 0 };
+        // poll(2) reports a hang-up unasked, for ever, but skips negative descriptors.
+        let fd = if self.read || self.write { self.fd } else { -1 };
+        libc::pollfd { fd, events: read | write, revents: 0 }
+    }
+}
+
 /// Waits until at least one descriptor can be read (or accepted from, or has hung up).
-#[allow(unsafe_code, reason = "std has no poll(2)")]
 pub(crate) fn wait_readable<const N: usize>(descriptors: [RawFd; N]) -> io::Result<()> {
-    let mut polled = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    wait_ready(descriptors.map(|fd| Wanted { fd, read: true, write: false }))
+}
+
+/// Waits until at least one descriptor is ready for something that is wanted of it, or has failed.
+#[allow(unsafe_code, reason = "std has no poll(2)")]
+pub(crate) fn wait_ready<const N: usize>(wanted: [Wanted; N]) -> io::Result<()> {
+    let mut polled = wanted.map(Wanted::as_pollfd);
     let count = libc::nfds_t::try_from(polled.len()).expect("a handful of descriptors");
     loop {
         // SAFETY: `polled` is an array of `count` pollfd, borrowed mutably for the call.

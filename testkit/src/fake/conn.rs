@@ -300,11 +300,7 @@ impl FakeConn {
     /// # Errors
     /// The script has hung up before.
     pub fn hang_up(&mut self) -> Result<(), FakeError> {
-        let stream = self.take_stream()?;
-        stream.shutdown(Shutdown::Write);
-        stream.set_nonblocking(true)?;
-        while matches!(read_some(&stream, &mut [0; 4096]), Ok(1..)) {}
-        Ok(())
+        Ok(self.take_stream()?.hang_up()?)
     }
 
     /// Ends the connection with a RST. What has been sent and not been read may be lost.

@@ -1,6 +1,6 @@
 //! Decoders of the frontend's messages, strict to the byte.
 
-use super::{Direction, Frame, Malformed, describe_tag};
+use super::{Direction, Frame, Malformed, describe_tag, message};
 
 const SSL_REQUEST: i32 = 80_877_103;
 const GSSENC_REQUEST: i32 = 80_877_104;
@@ -59,6 +59,28 @@ impl FirstPacket {
             Self::CancelRequest { .. } => "CancelRequest",
         }
     }
+}
+
+/// A CancelRequest for the process and key of a BackendKeyData.
+///
+/// ```
+/// use testkit::frames::{FirstPacket, cancel_request};
+///
+/// let packet = cancel_request(4242, b"key!");
+/// let secret_key = b"key!".to_vec();
+/// assert_eq!(
+///     FirstPacket::decode(&packet),
+///     Ok(FirstPacket::CancelRequest { process_id: 4242, secret_key })
+/// );
+/// ```
+///
+/// # Panics
+/// If the key is longer than an Int32 can say.
+pub fn cancel_request(process_id: u32, secret_key: &[u8]) -> Vec<u8> {
+    let code = CANCEL_REQUEST.to_be_bytes();
+    let body = [&code, process_id.to_be_bytes().as_slice(), secret_key].concat();
+    // Like any message, without the type byte.
+    message(0, &body).split_off(1)
 }
 
 /// StartupMessage.

@@ -36,7 +36,9 @@ mod frontend;
 use std::fmt;
 
 pub use backend::*;
-pub use frontend::{Bind, Execute, FirstPacket, Parse, SaslInitialResponse, Startup, Subject};
+pub use frontend::{
+    Bind, Execute, FirstPacket, Parse, SaslInitialResponse, Startup, Subject, cancel_request,
+};
 
 /// The longest message that [`FrameBuffer`] believes in: PostgreSQL's own limit, 1 GiB - 1.
 pub const MAX_MESSAGE: usize = 0x3fff_ffff;

@@ -143,9 +143,9 @@ impl PgConfig {
         self
     }
 
-    /// Sets the grace period after a request has timed out: that long its late answer is awaited
-    /// and thrown away, and if it has not come by then the connection is given up as broken. The
-    /// default is five seconds; zero gives it up at once.
+    /// Sets the grace period after a request has timed out, or was discarded, or its stream was
+    /// dropped: that long its answer is awaited and thrown away, and if it has not come by then the
+    /// connection is given up as broken. The default is five seconds; zero gives it up at once.
     ///
     /// ```
     /// # use std::time::Duration;

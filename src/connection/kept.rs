@@ -12,12 +12,12 @@ const MOST: usize = 4096;
 const MOST_BYTES: usize = 4 << 20;
 
 /// A message with texts in it.
-pub(super) trait Message {
+pub(super) trait Weighed {
     /// About how much memory its texts take, in bytes.
     fn size(&self) -> usize;
 }
 
-impl Message for Notice {
+impl Weighed for Notice {
     fn size(&self) -> usize {
         let texts = [
             &self.detail,
@@ -38,7 +38,7 @@ impl Message for Notice {
     }
 }
 
-impl Message for Notification {
+impl Weighed for Notification {
     fn size(&self) -> usize {
         self.channel.len() + self.payload.len()
     }
@@ -52,7 +52,7 @@ pub(super) struct Kept<T> {
     dropped: u64,
 }
 
-impl<T: Message> Kept<T> {
+impl<T: Weighed> Kept<T> {
     pub(super) fn new() -> Self {
         Self { queue: VecDeque::new(), bytes: 0, dropped: 0 }
     }

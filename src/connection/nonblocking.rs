@@ -67,14 +67,20 @@ impl PgConnection {
     }
 
     /// The finished result of a request with [`Delivery::Collect`], once; `None` while there is
-    /// none. It is there when the request's terminal event has come.
+    /// none. It is there when the request's terminal event has come; if that came during a blocking
+    /// call and has not been fetched yet, it is not told any more.
     ///
     /// # Errors
     ///
     /// Why the request failed.
     #[inline]
     pub fn take(&mut self, ticket: Ticket) -> PgResult<Option<Outcome>> {
-        self.engine.take(ticket)
+        let taken = self.engine.take(ticket);
+        if !self.set_aside.is_empty() && !matches!(taken, Ok(None)) {
+            // It says what the caller knows now.
+            self.set_aside.retain(|event| event.ticket() != Some(ticket));
+        }
+        taken
     }
 
     /// Nobody wants the answer to `ticket` any more; no event comes for it from now on. What was

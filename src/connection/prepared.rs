@@ -1,7 +1,7 @@
 //! Prepared statements, batches, and the cache that plain queries go through.
 
 use super::{ParamSets, PgConnection, Statement};
-use crate::engine::{Outcome, Request};
+use crate::engine::Request;
 use crate::error::{PgError, PgResult};
 use crate::row::Row;
 use crate::types::{Oid, Params};
@@ -104,7 +104,7 @@ impl PgConnection {
         if sets.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(counts(&self.run(Request::Batch { sql, sets: &sets })?))
+        Ok(self.run(Request::Batch { sql, sets: &sets })?.counts().to_vec())
     }
 
     /// [`execute_many`](Self::execute_many) of a prepared statement.
@@ -120,7 +120,7 @@ impl PgConnection {
         if sets.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(counts(&self.run(Request::ExecuteBatch { statement, sets: &sets })?))
+        Ok(self.run(Request::ExecuteBatch { statement, sets: &sets })?.counts().to_vec())
     }
 
     /// Runs one statement once for each of several parameter sets, in one round trip, and returns
@@ -159,13 +159,5 @@ impl PgConnection {
         self.check_not_busy()?;
         self.engine.clear_statement_cache();
         self.ask(Request::Sync).map(drop)
-    }
-}
-
-/// How many rows each set has touched.
-fn counts(outcome: &Outcome) -> Vec<u64> {
-    match outcome.counts() {
-        [] => vec![outcome.last().tag().rows().unwrap_or(0)],
-        counts => counts.to_vec(),
     }
 }

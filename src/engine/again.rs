@@ -8,6 +8,7 @@
 use super::Engine;
 use super::event::Delivery;
 use super::flight::{Execute, Kind, Remedy, Sql};
+use super::keyword::is_call;
 use super::prepared::{BINARY, Name};
 use crate::error::{PgError, PgResult};
 use crate::types::Oid;
@@ -83,7 +84,9 @@ impl Engine {
         let Some(bytes) = self.send.kept(request.bytes.start, request.bytes.end) else {
             return Ok(false);
         };
-        let has_begun = request.has_rows || request.commands > 0;
+        // A procedure may have committed what it did before its result could not be sent.
+        let may_have_committed = remedy == Remedy::AskForText && is_call(request.sql.text());
+        let has_begun = request.has_rows || request.commands > 0 || may_have_committed;
         if request.delivery == Delivery::Discard || has_begun || request.late {
             return Ok(false);
         }
@@ -140,8 +143,8 @@ impl Engine {
         request.columns = None;
         request.rows = None;
         if let Kind::Execute(execute) = &mut request.kind {
-            let (name, sets_left) = (name.clone(), execute.sets_left);
-            *execute = Execute { parse: true, name, describe: true, known: false, sets_left };
+            (execute.parse, execute.describe, execute.known) = (true, true, false);
+            execute.name.clone_from(&name);
         }
         request.phase = request.first_phase();
         if let (Some(name), Sql::Statement(statement)) = (name, &request.sql) {

@@ -26,13 +26,21 @@ impl Engine {
         if let (tag::DATA_ROW, Some(Phase::PortalRows | Phase::CommandRows)) = (frame.tag, phase) {
             return self.data_row(message);
         }
-        let answer = Backend::parse(frame)?;
-        let sent = self.send.sent_up_to();
         // Nothing that comes can be the answer to a request of which nothing was sent.
-        let Some(request) = self.flights.current_mut().filter(|request| request.is_sent(sent))
-        else {
-            return self.between_answers(message);
+        let sent = self.send.sent_up_to();
+        match self.flights.current() {
+            Some(request) if request.is_sent(sent) => self.step_request(message),
+            _ => self.between_answers(message),
+        }
+    }
+
+    /// Takes a message while a request is waiting for one.
+    fn step_request(&mut self, message: Message) -> PgResult<Step> {
+        let (Some(frame), sent) = (self.recv.frame(message), self.send.sent_up_to()) else {
+            return Ok(Step::Starved);
         };
+        let answer = Backend::parse(frame)?;
+        let Some(request) = self.flights.current_mut() else { return Ok(Step::Starved) };
         match (request.phase, answer) {
             (Phase::Close, Backend::CloseComplete) => {
                 request.aside().closes.pop();

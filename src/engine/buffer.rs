@@ -10,8 +10,8 @@ use crate::wire::{Frame, Malformed};
 /// Received bytes: filled at the end, consumed at the front by a cursor.
 ///
 /// Nothing moves per message; the tail is moved to the front only when space runs out. The buffer
-/// doubles when it is full, so it is never larger than twice what came: no declared length is
-/// trusted. Empty, it is given back to the thread.
+/// doubles when it is full: no declared length is trusted, only what has come. Empty, it is given
+/// back to the thread.
 #[derive(Default)]
 pub(super) struct RecvBuffer {
     /// Wholly initialised; `start..end` has been received and not consumed.
@@ -267,7 +267,22 @@ impl SendBuffer {
         if let (Some(from), Some(to)) = (place(from), place(to)) {
             if self.head <= from && from <= to && to <= self.bytes.len() {
                 self.bytes.drain(from..to);
+                self.shrink();
             }
+        }
+    }
+
+    /// Takes all bytes out again from the one numbered `from` on, which must not have been sent.
+    pub(super) fn cut(&mut self, from: u64) {
+        let place = usize::try_from(from.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        self.bytes.truncate(place.max(self.head));
+        self.shrink();
+    }
+
+    /// Gives memory back that was needed for what is no longer there.
+    fn shrink(&mut self) {
+        if self.bytes.capacity() > LARGE && self.bytes.len() <= LARGE {
+            self.bytes.shrink_to(LARGE);
         }
     }
 

@@ -275,7 +275,7 @@ impl Outcome {
     }
 
     /// How many rows each parameter set of a batch touched, in the order of the sets; empty for
-    /// everything else, also for a batch of one set.
+    /// everything else.
     pub fn counts(&self) -> &[u64] {
         &self.counts
     }

@@ -69,6 +69,8 @@ pub(super) struct Execute {
     pub(super) known: bool,
     /// How many further parameter sets follow the one that is being run.
     pub(super) sets_left: usize,
+    /// It is a batch: the rows that each set touches are counted.
+    pub(super) batch: bool,
 }
 
 /// The SQL text of a request, for errors.
@@ -259,7 +261,7 @@ impl InFlight {
     /// together.
     fn collect_result(&mut self) {
         match &self.kind {
-            Kind::Execute(execute) if self.commands > 1 || execute.sets_left > 0 => {
+            Kind::Execute(execute) if execute.batch => {
                 let count = self.tag.rows().unwrap_or(0);
                 self.aside().counts.push(count);
             }

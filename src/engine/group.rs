@@ -167,7 +167,8 @@ impl Engine {
     /// Ends a request that has left the queue with an error.
     pub(super) fn fail(&mut self, request: InFlight, error: PgError) {
         let mut error = error.with_query(request.sql.text());
-        let declared = request.aside.as_ref().map_or(&[][..], |aside| &aside.declared);
+        let declared =
+            request.aside.as_ref().map(|aside| aside.declared.as_slice()).unwrap_or_default();
         if let PgError::Server(server) = &mut error {
             if let Some(hint) = parameter_hint(server, declared) {
                 server.hint = Some(match server.hint.take() {

@@ -57,6 +57,11 @@ pub(super) fn runs_from_description(sql: &str) -> bool {
     WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
+/// Whether `sql` calls a procedure, which may commit what it does before it has ended.
+pub(super) fn is_call(sql: &str) -> bool {
+    Words::new(sql).next().is_some_and(|word| word.eq_ignore_ascii_case("call"))
+}
+
 /// The bare words of an SQL text that stand outside of parentheses, in order, and the semicolons
 /// between its statements. Comments, string constants (also dollar-quoted) and quoted names are
 /// passed over; a qualified name is one word.
@@ -240,6 +245,16 @@ mod tests {
             "create table t (a int)",
         ] {
             assert!(!runs_from_description(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn h2_a_call_is_told_from_everything_else() {
+        assert!(["call p()", " /* c */ -- d\n CALL s.p(1)"].iter().all(|sql| is_call(sql)));
+        for sql in
+            ["", "select call()", "(call p())", "\"call\" p()", "'call'", "calls", "do $$ call $$"]
+        {
+            assert!(!is_call(sql), "{sql}");
         }
     }
 

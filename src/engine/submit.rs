@@ -33,6 +33,17 @@ impl Engine {
     #[inline]
     pub fn submit(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
         self.check_submit(&request, &submit)?;
+        let start = self.send.end();
+        let draft = Draft { engine: self, start };
+        let ticket = draft.engine.submit_checked(request, submit)?;
+        draft.keep();
+        Ok(ticket)
+    }
+
+    /// [`submit`](Self::submit) of a request that may be queued. If it fails, it leaves to the
+    /// caller what it has written.
+    #[inline]
+    fn submit_checked(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
         let mode = submit.mode.unwrap_or(self.mode);
         if mode == ExecutionMode::Cached
             && (self.flights.is_open() || !self.prepared.has_unwanted())
@@ -89,7 +100,7 @@ impl Engine {
         }
         let name = Some(known.name.clone());
         let (parse, describe, known, sets_left) = (false, false, true, 0);
-        let kind = Kind::Execute(Execute { parse, name, describe, known, sets_left });
+        let kind = Kind::Execute(Execute { parse, name, describe, known, sets_left, batch: false });
         let columns = columns.clone();
         self.tickets += 1;
         let (ticket, bytes) = (Ticket(self.tickets), start..self.send.end());
@@ -102,7 +113,6 @@ impl Engine {
     /// [`submit`](Self::submit) of any request.
     fn submit_any(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
         let bytes_before = self.send.end();
-        let mark = self.send.writer().len();
         if let Request::Close { statement } = request {
             self.prepared.forget(statement);
         }
@@ -124,7 +134,6 @@ impl Engine {
         let Written { kind, sql, declared, columns, has_sync } = match written {
             Ok(written) => written,
             Err(error) => {
-                self.send.writer().truncate(mark);
                 closes.drain(..).for_each(|name| self.prepared.unwanted(name));
                 return Err(error);
             }
@@ -217,6 +226,27 @@ impl Engine {
             }
         }
         frontend::terminate(self.send.writer());
+    }
+}
+
+/// A request that is being written. Unless it is kept, nothing of it stays in the send buffer:
+/// neither after an error nor when a parameter's own code panics.
+struct Draft<'e> {
+    engine: &'e mut Engine,
+    /// The number of its first byte.
+    start: u64,
+}
+
+impl Draft<'_> {
+    #[inline]
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        self.engine.send.cut(self.start);
     }
 }
 

@@ -87,6 +87,11 @@ impl Engine {
                 continue;
             };
             if request.delivery == Delivery::Discard {
+                if self.take_back(index).is_some() {
+                    // Nobody wanted it, and nobody has it.
+                    index = self.ended;
+                    continue;
+                }
                 let doing = "waiting for the late answer to a query that nobody waits for any more";
                 return self.break_with(deadline.error(doing));
             }

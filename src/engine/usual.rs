@@ -8,12 +8,11 @@ use std::rc::Rc;
 
 use super::event::{CommandTag, Delivery};
 use super::flight::Phase;
+use super::rows::cells;
 use super::{Engine, Step};
 use crate::error::PgResult;
 use crate::row::{Span, check_cells, spans_of};
 use crate::wire::backend::{TransactionStatus, tag};
-
-use super::rows::cells;
 
 impl Engine {
     /// Takes messages as long as they are usual and lead to nothing. [`Step::Starved`] means that
@@ -45,9 +44,7 @@ impl Engine {
                     check_cells(row, columns, &mut self.cells)?;
                     let message = self.recv.skip(kind, body.len());
                     if request.delivery.tells_rows() {
-                        if self.row_run.is_none() {
-                            self.row_run = request.columns.clone();
-                        }
+                        self.row_run.clone_from(&request.columns);
                         return Ok(Step::Row(message));
                     }
                 }

@@ -28,6 +28,14 @@ pub(super) struct Written {
 }
 
 impl Written {
+    /// Of a batch.
+    fn batch(mut self) -> Self {
+        if let Kind::Execute(execute) = &mut self.kind {
+            execute.batch = true;
+        }
+        self
+    }
+
     fn new(kind: Kind, sql: Sql) -> Self {
         Self { kind, sql, declared: Vec::new(), columns: None, has_sync: false }
     }
@@ -66,11 +74,13 @@ impl Engine {
         let mode = submit.mode.unwrap_or(self.mode);
         match request {
             Request::Query { sql, params } => self.write_query(sql, &OneSet(params), submit),
-            Request::Batch { sql, sets } => self.write_query(sql, sets, submit),
+            Request::Batch { sql, sets } => self.write_query(sql, sets, submit).map(Written::batch),
             Request::Execute { statement, params } => {
                 self.write_execute(statement, &OneSet(params), mode)
             }
-            Request::ExecuteBatch { statement, sets } => self.write_execute(statement, sets, mode),
+            Request::ExecuteBatch { statement, sets } => {
+                self.write_execute(statement, sets, mode).map(Written::batch)
+            }
             Request::Prepare { sql, types } => self.write_prepare(sql, types, mode),
             Request::Simple { sql } => self.write_simple(sql, submit),
             Request::Close { .. } | Request::Sync => Ok(Written::new(Kind::Sync, Sql::Nothing)),
@@ -219,7 +229,7 @@ impl Engine {
             frontend::execute(buf, "", 0)?;
         }
         let sets_left = sets.len().saturating_sub(1);
-        let kind = Kind::Execute(Execute { parse, name, describe, known, sets_left });
+        let kind = Kind::Execute(Execute { parse, name, describe, known, sets_left, batch: false });
         Ok(Written { kind, sql: text(), declared, columns, has_sync: false })
     }
 

@@ -1,6 +1,6 @@
 //! Whole rows as Rust values.
 
-use super::reference::{RowRef, read};
+use super::reference::RowRef;
 use crate::error::{PgError, PgResult};
 use crate::types::FromSql;
 
@@ -41,32 +41,33 @@ fn wrong_width(row: RowRef<'_>, expected: usize) -> PgError {
 }
 
 macro_rules! tuple {
-    ($count:literal: $($name:ident $index:tt),+) => {
+    ($count:literal: $($name:ident),+) => {
         impl<'a, $($name: FromSql<'a>),+> FromRow<'a> for ($($name,)+) {
             #[inline]
             fn from_row(row: RowRef<'a>) -> PgResult<Self> {
-                let Some((columns, mut cells)) = row.parts::<$count>() else {
+                if row.len() != $count {
                     return Err(wrong_width(row, $count));
-                };
-                Ok(($(read::<$name>(&columns[$index], cells.next())?,)+))
+                }
+                let mut cells = row.cells();
+                Ok(($(cells.read::<$name>()?,)+))
             }
         }
     };
 }
 
-tuple!(1: A 0);
-tuple!(2: A 0, B 1);
-tuple!(3: A 0, B 1, C 2);
-tuple!(4: A 0, B 1, C 2, D 3);
-tuple!(5: A 0, B 1, C 2, D 3, E 4);
-tuple!(6: A 0, B 1, C 2, D 3, E 4, F 5);
-tuple!(7: A 0, B 1, C 2, D 3, E 4, F 5, G 6);
-tuple!(8: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
-tuple!(9: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
-tuple!(10: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9);
-tuple!(11: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10);
-tuple!(12: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);
-tuple!(13: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12);
-tuple!(14: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12, N 13);
-tuple!(15: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12, N 13, O 14);
-tuple!(16: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12, N 13, O 14, P 15);
+tuple!(1: A);
+tuple!(2: A, B);
+tuple!(3: A, B, C);
+tuple!(4: A, B, C, D);
+tuple!(5: A, B, C, D, E);
+tuple!(6: A, B, C, D, E, F);
+tuple!(7: A, B, C, D, E, F, G);
+tuple!(8: A, B, C, D, E, F, G, H);
+tuple!(9: A, B, C, D, E, F, G, H, I);
+tuple!(10: A, B, C, D, E, F, G, H, I, J);
+tuple!(11: A, B, C, D, E, F, G, H, I, J, K);
+tuple!(12: A, B, C, D, E, F, G, H, I, J, K, L);
+tuple!(13: A, B, C, D, E, F, G, H, I, J, K, L, M);
+tuple!(14: A, B, C, D, E, F, G, H, I, J, K, L, M, N);
+tuple!(15: A, B, C, D, E, F, G, H, I, J, K, L, M, N, O);
+tuple!(16: A, B, C, D, E, F, G, H, I, J, K, L, M, N, O, P);

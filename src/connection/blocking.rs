@@ -40,9 +40,10 @@ impl PgConnection {
         self.finish(ticket)
     }
 
-    /// When an operation that begins now has taken too long.
+    /// The deadline of an operation that begins now: in [`io_timeout`](Self::io_timeout). For
+    /// [`submit_with`](Self::submit_with).
     #[inline]
-    pub(super) fn operation_deadline(&mut self) -> Option<Deadline> {
+    pub fn operation_deadline(&mut self) -> Option<Deadline> {
         let now = Instant::now();
         self.now = Some(now);
         Deadline::after(now, "io_timeout", self.io_timeout)

@@ -99,8 +99,8 @@ impl PgConnection {
         self.send();
     }
 
-    /// The descriptors to watch, level-triggered, and what for. Ask again after each
-    /// [`drive`](Self::drive), [`submit`](Self::submit) and [`flush`](Self::flush).
+    /// The descriptors to watch, level-triggered, and what for. Ask again before each wait: every
+    /// other call may have changed it, [`next_event`](Self::next_event) too.
     ///
     /// - Write readiness is wanted only while something waits to be sent.
     /// - With neither read nor write there is nothing to wait for: events are here that nobody has
@@ -157,6 +157,9 @@ impl PgConnection {
                 if self.engine.deadline().is_some_and(|deadline| deadline <= now) {
                     self.engine.handle_timeout(now);
                 }
+                if self.engine.broken().is_some() {
+                    self.connecting = None;
+                }
             }
             Err(error) => {
                 self.connecting = None;
@@ -180,6 +183,10 @@ impl PgConnection {
             return;
         }
         self.send();
+        if !self.engine.interest().read {
+            // Enough is here to go on with, or nothing more can come.
+            return;
+        }
         if self.engine.recv_was_filled() && self.receive() != Moved::Nothing {
             return;
         }
@@ -275,7 +282,7 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// [`PgError::Timeout`] when `limit` has come; what broke the connection.
+    /// [`PgError::NotSent`] when `limit` has come; what broke the connection.
     pub(super) fn wait_for_room(&mut self, limit: Option<Deadline>) -> PgResult<()> {
         // That may be room enough; and of a group without a Sync there may be no answer to wait for.
         if let Moved::Bytes(_) = self.send() {
@@ -289,7 +296,8 @@ impl PgConnection {
         match limit.filter(|limit| limit.at <= Instant::now()) {
             Some(Deadline { setting, value, .. }) => {
                 let doing = "waiting for room to queue a request";
-                Err(PgError::Timeout(Box::new(Timeout { setting, value, doing })))
+                let timeout = PgError::Timeout(Box::new(Timeout { setting, value, doing }));
+                Err(PgError::NotSent(Box::new(timeout)))
             }
             None => Ok(()),
         }
@@ -376,6 +384,7 @@ impl PgConnection {
     ) -> PgResult<T> {
         let deadline = Instant::now().checked_add(timeout);
         loop {
+            self.proceed_connecting();
             if let Some(done) = attempt(self)? {
                 return Ok(done);
             }
@@ -389,7 +398,7 @@ impl PgConnection {
                 let timeout = Timeout { setting: "timeout", value: timeout, doing };
                 return Err(PgError::Timeout(Box::new(timeout)));
             }
-            self.wait([deadline, self.engine.deadline()].into_iter().flatten().min(), None);
+            self.wait([deadline, self.deadline()].into_iter().flatten().min(), None);
         }
     }
 }

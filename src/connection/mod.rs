@@ -113,7 +113,7 @@ const MOST_LOOKS: usize = 64;
 /// | [`Event::Complete`], [`Event::Failed`] | the ticket has ended; [`take`](Self::take) what was collected |
 /// | `Ok(None)` of `next_event` | wait |
 /// | an error of `next_event` | the connection is broken, all tickets have ended before: drop it |
-/// | [`PgError::WouldBlock`] of `submit` | not ready, or a limit is reached: submit again after events |
+/// | [`PgError::WouldBlock`] of `submit` | see [`submit`](Self::submit): drive, take events, try again |
 ///
 /// A program that takes no events for a while is sent no more than fits: the connection asks for
 /// nothing to read until there is room again, and the server is held back.

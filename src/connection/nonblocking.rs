@@ -13,7 +13,9 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// As [`Engine::submit`]; nothing is queued then.
+    /// As [`Engine::submit`]; nothing is queued then. For [`PgError::WouldBlock`](crate::PgError) that is:
+    /// drive, take events and outcomes, and submit again; if it is an open group that fills the limit,
+    /// [`end_group`](Self::end_group) comes first.
     #[inline]
     pub fn submit(&mut self, request: Request<'_>, delivery: Delivery) -> PgResult<Ticket> {
         let deadline = self.operation_deadline();

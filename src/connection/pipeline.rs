@@ -1,6 +1,7 @@
 //! Several requests in one round trip.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use super::{CommandTag, Delivery, PgConnection, Statement, Submit, Ticket};
 use crate::engine::{Outcome, ParamSets, Request};
@@ -48,7 +49,7 @@ pub struct Pipeline<'c> {
 /// What one request of a pipeline returned.
 #[derive(Debug)]
 pub struct PipelineResult {
-    columns: Vec<Column>,
+    columns: Option<Rc<[Column]>>,
     rows: Vec<Row>,
     tag: CommandTag,
     counts: Vec<u64>,
@@ -58,7 +59,7 @@ pub struct PipelineResult {
 impl PipelineResult {
     /// The columns; empty for a request that returns no rows.
     pub fn columns(&self) -> &[Column] {
-        &self.columns
+        self.columns.as_deref().unwrap_or_default()
     }
 
     /// The rows.
@@ -98,7 +99,7 @@ impl PipelineResult {
 impl From<Outcome> for PipelineResult {
     fn from(outcome: Outcome) -> Self {
         let last = outcome.last();
-        let columns = last.columns().map(<[Column]>::to_vec).unwrap_or_default();
+        let columns = last.shared_columns();
         let (tag, counts) = (last.tag(), outcome.counts().to_vec());
         let statement = outcome.statement().cloned();
         Self { columns, rows: outcome.into_rows(), tag, counts, statement }
@@ -202,11 +203,11 @@ impl Pipeline<'_> {
 
     fn add(&mut self, request: Request<'_>) -> PgResult<usize> {
         if self.first.is_none() {
+            self.connection.check_not_busy()?;
             self.connection.check_no_open_group()?;
         }
         let submit = Submit::new(Delivery::Collect).no_sync();
         loop {
-            self.connection.check_not_busy()?;
             match self.connection.engine.submit(request, submit) {
                 Err(PgError::WouldBlock) => self.make_room()?,
                 Err(error) => return Err(error),

@@ -1,5 +1,7 @@
 //! Queries: with parameters, and by the simple protocol.
 
+use std::rc::Rc;
+
 use super::{CommandTag, PgConnection};
 use crate::config::ExecutionMode;
 use crate::engine::{CommandResult, Request};
@@ -10,7 +12,7 @@ use crate::types::{Params, ToSql};
 /// What one statement of a simple query returned.
 #[derive(Clone, Debug)]
 pub struct SimpleResult {
-    columns: Vec<Column>,
+    columns: Option<Rc<[Column]>>,
     rows: Vec<Row>,
     tag: CommandTag,
 }
@@ -18,7 +20,7 @@ pub struct SimpleResult {
 impl SimpleResult {
     /// The columns; empty for a statement that returns no rows.
     pub fn columns(&self) -> &[Column] {
-        &self.columns
+        self.columns.as_deref().unwrap_or_default()
     }
 
     /// The rows, in text format.
@@ -44,7 +46,7 @@ impl SimpleResult {
 
 impl From<CommandResult> for SimpleResult {
     fn from(result: CommandResult) -> Self {
-        let columns = result.columns().map(<[Column]>::to_vec).unwrap_or_default();
+        let columns = result.shared_columns();
         Self { columns, tag: result.tag(), rows: result.into_rows() }
     }
 }
@@ -70,7 +72,13 @@ impl PgConnection {
     /// - [`PgError::Timeout`] when the answer takes longer than [`io_timeout`](Self::io_timeout).
     ///   Whether the server did the work is unknown.
     /// - [`PgError::Io`], [`PgError::Protocol`], [`PgError::ConnectionClosed`] when the connection
-    ///   broke under the query, and [`PgError::NotSent`] when it was broken before.
+    ///   broke under the query.
+    /// - [`PgError::NotSent`] when nothing was sent: the connection was broken before, or the time was
+    ///   over before there was room. [`PgError::NotRun`] when a statement of the cache had become
+    ///   stale inside a transaction, so that it could not be prepared again by itself.
+    /// - [`PgError::Busy`] while requests that deliver events are unfinished, [`PgError::Usage`] while
+    ///   a group is open, [`PgError::WouldBlock`] when the results that nobody has taken fill
+    ///   `max_in_flight`: only programs that use the non-blocking face too meet these.
     pub fn query(&mut self, sql: &str, params: &[&dyn ToSql]) -> PgResult<Vec<Row>> {
         self.query_with(sql, params)
     }

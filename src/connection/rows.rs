@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::{CommandTag, Delivery, Event, PgConnection, Submit, Ticket};
+use crate::config::ExecutionMode;
 use crate::engine::{Message, Request, Step};
 use crate::error::PgResult;
 use crate::row::{Column, RowRef};
@@ -108,13 +109,12 @@ impl PgConnection {
     fn stream_request(&mut self, request: Request<'_>) -> PgResult<Rows<'_>> {
         self.last_tag = CommandTag::EMPTY;
         // Only a string of statements has several results to keep apart.
-        let delivery = if matches!(request, Request::Simple { .. }) {
-            Delivery::Events
-        } else {
-            Delivery::Rows
-        };
+        let several = matches!(request, Request::Simple { .. })
+            || self.execution_mode() == ExecutionMode::Simple;
+        let delivery = if several { Delivery::Events } else { Delivery::Rows };
         let submit = Submit::new(delivery).deadline(self.operation_deadline());
         let ticket = self.submit_blocking(request, submit)?;
+        self.flush();
         let (tag, state) = (CommandTag::EMPTY, State::Streaming);
         Ok(Rows {
             connection: self,

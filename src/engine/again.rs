@@ -6,7 +6,6 @@
 //! try again.
 
 use super::Engine;
-use super::event::Delivery;
 use super::flight::{Execute, Kind, Remedy, Sql};
 use super::keyword::is_call;
 use super::prepared::{BINARY, Name};
@@ -52,9 +51,14 @@ impl Engine {
 
     /// The statement of a request is not what it was when it was prepared.
     fn forget_stale(&mut self, index: usize) {
-        let request = self.flights.get(index);
-        if let Some(Sql::Statement(statement)) = request.map(|request| &request.sql) {
-            self.prepared.forget(statement);
+        let Some(request) = self.flights.get(index) else { return };
+        if let (Kind::Execute(Execute { name: Some(name), .. }), Sql::Statement(statement)) =
+            (&request.kind, &request.sql)
+        {
+            // It may have been prepared under another name since.
+            if self.prepared.get(statement).is_some_and(|known| known.name == *name) {
+                self.prepared.forget(statement);
+            }
         }
     }
 
@@ -87,7 +91,7 @@ impl Engine {
         // A procedure may have committed what it did before its result could not be sent.
         let may_have_committed = remedy == Remedy::AskForText && is_call(request.sql.text());
         let has_begun = request.has_rows || request.commands > 0 || may_have_committed;
-        if request.delivery == Delivery::Discard || has_begun || request.late {
+        if request.abandoned || has_begun || self.terminated {
             return Ok(false);
         }
         let types: Vec<Oid> = match &request.sql {
@@ -125,9 +129,12 @@ impl Engine {
             }
             rest = rest.get(size..).unwrap_or_default();
         }
+        if binds == 0 {
+            return Ok(false);
+        }
         frontend::sync(&mut message);
         self.put_again(&message, at, new_name);
-        Ok(binds > 0)
+        Ok(true)
     }
 
     /// The front request starts anew with these bytes.

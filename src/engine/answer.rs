@@ -36,9 +36,8 @@ impl Engine {
 
     /// Takes a message while a request is waiting for one.
     fn step_request(&mut self, message: Message) -> PgResult<Step> {
-        let (Some(frame), sent) = (self.recv.frame(message), self.send.sent_up_to()) else {
-            return Ok(Step::Starved);
-        };
+        let sent = self.send.sent_up_to();
+        let Some(frame) = self.recv.frame(message) else { return Ok(Step::Starved) };
         let answer = Backend::parse(frame)?;
         let Some(request) = self.flights.current_mut() else { return Ok(Step::Starved) };
         match (request.phase, answer) {
@@ -88,8 +87,7 @@ impl Engine {
                 self.refuse_copy_in()?;
             }
             (Phase::PortalRows | Phase::Command, Backend::CopyOutResponse(_)) => {
-                request.phase = Phase::CopyOut;
-                self.flights.refuse(copy_out_refusal());
+                self.refuse_copy_out();
             }
             (Phase::CopyOut, Backend::CopyData(_) | Backend::CopyDone) => {}
             (Phase::Sync, Backend::ReadyForQuery(status)) if request.can_end(sent) => {
@@ -169,7 +167,7 @@ impl Engine {
             return Err(no_command_tag(text));
         }
         match text {
-            b"COMMIT" => self.flights.commit(),
+            text if commits(text) => self.flights.commit(),
             b"DISCARD ALL" | b"DEALLOCATE ALL" => self.prepared.clear(),
             _ => {}
         }
@@ -211,6 +209,18 @@ impl Engine {
         let length = refusal.len() as u64;
         self.flights.grow_current(at + length, length);
         Ok(())
+    }
+
+    /// The server sends COPY data that nobody wants: they are dropped, and the request fails.
+    fn refuse_copy_out(&mut self) {
+        if let Some(request) = self.flights.current_mut() {
+            request.phase = Phase::CopyOut;
+        }
+        self.flights.refuse(PgError::Usage(
+            "COPY to STDOUT goes through copy_out, not through a query: its data were dropped; \
+             the other statements of the text were run"
+                .to_owned(),
+        ));
     }
 
     fn error_response(&mut self, error: ServerError) -> PgResult<()> {
@@ -277,12 +287,19 @@ pub(super) fn any_time(
     Ok(Step::Consumed)
 }
 
-/// The server sends COPY data that nobody wants: they are dropped, and the request fails.
-fn copy_out_refusal() -> PgError {
-    PgError::Usage(
-        "COPY to STDOUT goes through copy_out, not through a query: its data were dropped; \
-         the other statements of the text were run"
-            .to_owned(),
+/// Whether what the group has done so far is committed by this command, as far as its tag tells:
+/// some commands that cannot run inside a transaction force it (PostgreSQL documentation, "Pipelining").
+fn commits(tag: &[u8]) -> bool {
+    matches!(
+        tag,
+        b"COMMIT"
+            | b"PREPARE TRANSACTION"
+            | b"CREATE DATABASE"
+            | b"DROP DATABASE"
+            | b"CREATE TABLESPACE"
+            | b"DROP TABLESPACE"
+            | b"ALTER SYSTEM"
+            | b"VACUUM"
     )
 }
 

@@ -73,7 +73,18 @@ impl RecvBuffer {
             {
                 room.copy_from_slice(tail);
             }
+            // It may be the buffer of a login.
+            wipe(&mut self.bytes);
             lease::return_recv(std::mem::replace(&mut self.bytes, larger));
+        } else if self.bytes.len() > LARGE && self.end <= LARGE / 2 {
+            // It had to grow for one large message, which is gone.
+            let mut smaller = lease::lease_recv(true);
+            if let (Some(room), Some(tail)) =
+                (smaller.get_mut(..self.end), self.bytes.get(..self.end))
+            {
+                room.copy_from_slice(tail);
+            }
+            self.bytes = smaller;
         } else if self.end > self.bytes.len() / 2 {
             self.bytes.resize(self.bytes.len() * 2, 0);
         }

@@ -21,7 +21,8 @@ pub enum Delivery {
     /// nothing copied.
     Events,
     /// As [`Events`](Self::Events), but only rows and the terminal event: neither the columns (each
-    /// row has them) nor the tags of commands.
+    /// row has them) nor the tags of commands. The results of a string of several statements are
+    /// not told apart.
     Rows,
     /// Rows are collected; only the terminal event surfaces, then
     /// [`Engine::take`](super::Engine::take) gives the [`Outcome`].
@@ -217,6 +218,11 @@ impl CommandResult {
     /// The columns, `None` when the command returns no rows at all, as an INSERT without RETURNING.
     pub fn columns(&self) -> Option<&[Column]> {
         self.rows.as_ref().map(|rows| rows.columns().as_ref())
+    }
+
+    /// The columns, as they are shared with the rows.
+    pub(crate) fn shared_columns(&self) -> Option<Rc<[Column]>> {
+        self.rows.as_ref().map(|rows| Rc::clone(rows.columns()))
     }
 
     /// How many rows came.

@@ -105,7 +105,9 @@ pub(super) struct InFlight {
     pub(super) ends_group: bool,
     /// Nobody waits for it any more, and nothing new is sent until its answer has been drained.
     pub(super) late: bool,
-    /// When it has taken too long; of a request that is only drained, when to give up.
+    /// It was given up after it had been sent: its answer is only drained.
+    pub(super) abandoned: bool,
+    /// When it has taken too long; of a request that was given up, when to give up draining.
     pub(super) deadline: Option<Deadline>,
     /// Where its bytes are in the stream of sent bytes.
     pub(super) bytes: Range<u64>,
@@ -156,6 +158,7 @@ impl InFlight {
             delivery: submit.delivery,
             ends_group: submit.sync,
             late: false,
+            abandoned: false,
             deadline: submit.deadline,
             bytes,
             sql,
@@ -307,6 +310,9 @@ pub(super) enum Remedy {
     AskForText,
 }
 
+/// For how many entries an empty queue keeps its room.
+pub(super) const MOST_KEPT: usize = 1024;
+
 /// The requests in flight, in the order of their answers: those that were sent before those that
 /// were not, and the requests of a group one after the other.
 #[derive(Debug, Default)]
@@ -416,17 +422,16 @@ impl Flights {
         }
     }
 
-    /// The answer of the current request is complete; whether it was the last of its group.
+    /// The answer of the current request is complete.
     #[inline]
-    pub(super) fn answered(&mut self) -> bool {
-        let Some(request) = self.queue.get_mut(self.answering) else { return false };
+    pub(super) fn answered(&mut self) {
+        let Some(request) = self.queue.get_mut(self.answering) else { return };
         if request.ends_group {
             request.phase = Phase::Sync;
-            return true;
+            return;
         }
         request.phase = Phase::Answered;
         self.skip_answered();
-        false
     }
 
     /// What needs no answer, or has it, is not waited for: a request that has written nothing.
@@ -556,6 +561,14 @@ impl Flights {
     pub(super) fn move_back(&mut self, index: usize, length: u64) {
         for later in self.queue.iter_mut().skip(index) {
             later.bytes = later.bytes.start + length..later.bytes.end + length;
+        }
+    }
+
+    /// Gives back what a long pipeline has made the empty queue grow to.
+    #[inline]
+    pub(super) fn release(&mut self) {
+        if self.queue.capacity() > MOST_KEPT {
+            self.queue = VecDeque::new();
         }
     }
 

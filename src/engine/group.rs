@@ -37,6 +37,7 @@ impl Engine {
     fn group_ended(&mut self) {
         self.flights.skip_answered();
         if self.flights.is_empty() {
+            self.flights.release();
             self.send.release();
             // Nobody may look for more before the next request.
             self.recv.release_if_empty();

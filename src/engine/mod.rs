@@ -66,7 +66,7 @@ pub use crate::wire::backend::TransactionStatus;
 use self::answer::tag_text;
 pub(crate) use self::buffer::Message;
 use self::buffer::{Next, RecvBuffer, SendBuffer};
-use self::flight::Flights;
+use self::flight::{Flights, MOST_KEPT};
 use self::prepared::Prepared;
 use self::startup::Startup;
 use self::time::Clock;
@@ -332,13 +332,28 @@ impl Engine {
                 Ok(Step::Starved) => match self.end.take() {
                     Some(error) => self.break_with(error),
                     None => {
-                        self.recv.release_if_empty();
+                        // What passed through a login is wiped first, at its end.
+                        if self.startup.is_none() {
+                            self.recv.release_if_empty();
+                            self.release_queues();
+                        }
                         return Ok(None);
                     }
                 },
                 Ok(step) => return Ok(Some(step)),
                 Err(error) => self.break_with(error),
             }
+        }
+    }
+
+    /// Gives back what queues have grown to that are empty now.
+    #[inline]
+    fn release_queues(&mut self) {
+        if self.pending.capacity() > MOST_KEPT && self.pending.is_empty() {
+            self.pending = VecDeque::new();
+        }
+        if self.finished.capacity() > MOST_KEPT && self.finished.is_empty() {
+            self.finished = VecDeque::new();
         }
     }
 

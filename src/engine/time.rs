@@ -86,16 +86,8 @@ impl Engine {
                 index += 1;
                 continue;
             };
-            if request.delivery == Delivery::Discard {
-                if self.take_back(index).is_some() {
-                    // Nobody wanted it, and nobody has it.
-                    index = self.ended;
-                    continue;
-                }
-                let doing = "waiting for the late answer to a query that nobody waits for any more";
-                return self.break_with(deadline.error(doing));
-            }
             let (ticket, delivery) = (request.ticket, request.delivery);
+            let abandoned = request.abandoned;
             let error = deadline.error(match self.clock.holding {
                 true => "waiting for the late answer to an earlier query",
                 false => "waiting for the answer to a query",
@@ -106,6 +98,10 @@ impl Engine {
                 }
                 index = self.ended;
                 continue;
+            }
+            if abandoned {
+                let doing = "waiting for the late answer to a query that nobody waits for any more";
+                return self.break_with(deadline.error(doing));
             }
             let patience = Deadline::after(now, "drain_timeout", self.clock.drain_timeout);
             self.abandon(index, patience);
@@ -128,7 +124,7 @@ impl Engine {
     pub fn set_deadline(&mut self, ticket: Ticket, deadline: Option<Deadline>) {
         let index = self.flights.find(ticket);
         if let Some(request) = index.and_then(|index| self.flights.get_mut(index)) {
-            if request.delivery != Delivery::Discard {
+            if !request.abandoned {
                 request.deadline = deadline;
                 self.clock.notice(deadline);
             }
@@ -172,6 +168,7 @@ impl Engine {
             request.deadline = patience;
             request.rows = None;
             request.delivery = Delivery::Discard;
+            request.abandoned = true;
             self.clock.notice(patience);
         }
     }

@@ -56,8 +56,11 @@ impl Engine {
                 }
                 (tag::COMMAND_COMPLETE, Phase::PortalRows) => {
                     let [text @ .., 0] = body else { break };
-                    // Some commands have consequences: COMMIT, DISCARD, DEALLOCATE.
-                    if !CommandTag::is_one(text) || matches!(text, [b'C' | b'D', ..]) {
+                    // Some commands have consequences: COMMIT, DISCARD ALL, VACUUM and others. None
+                    // of them is among those that begin so.
+                    let is_plain = matches!(text, [b'S' | b'I' | b'U' | b'M', ..])
+                        || text.starts_with(b"DELETE");
+                    if !is_plain || !CommandTag::is_one(text) {
                         break;
                     }
                     let (ticket, delivery) = (request.ticket, request.delivery);

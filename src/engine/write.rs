@@ -73,8 +73,10 @@ impl Engine {
         }
         let mode = submit.mode.unwrap_or(self.mode);
         match request {
-            Request::Query { sql, params } => self.write_query(sql, &OneSet(params), submit),
-            Request::Batch { sql, sets } => self.write_query(sql, sets, submit).map(Written::batch),
+            Request::Query { sql, params } => self.write_query(sql, &OneSet(params), submit, false),
+            Request::Batch { sql, sets } => {
+                self.write_query(sql, sets, submit, true).map(Written::batch)
+            }
             Request::Execute { statement, params } => {
                 self.write_execute(statement, &OneSet(params), mode)
             }
@@ -93,12 +95,13 @@ impl Engine {
         sql: &str,
         sets: &dyn ParamSets,
         submit: &Submit,
+        is_batch: bool,
     ) -> PgResult<Written> {
         let first = first_set(sets)?;
         match submit.mode.unwrap_or(self.mode) {
             ExecutionMode::Cached => {}
             ExecutionMode::Unnamed => return self.write_unnamed(sql, &[], sets),
-            ExecutionMode::Simple if first.is_empty() && sets.len() == 1 => {
+            ExecutionMode::Simple if first.is_empty() && !is_batch => {
                 return self.write_simple(sql, submit);
             }
             ExecutionMode::Simple => {

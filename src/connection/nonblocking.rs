@@ -69,20 +69,15 @@ impl PgConnection {
     }
 
     /// The finished result of a request with [`Delivery::Collect`], once; `None` while there is
-    /// none. It is there when the request's terminal event has come; if that came during a blocking
-    /// call and has not been fetched yet, it is not told any more.
+    /// none. It is there when the request's terminal event has come. One that came during a blocking
+    /// call is kept for [`next_event`](Self::next_event), so call that from time to time too.
     ///
     /// # Errors
     ///
     /// Why the request failed.
     #[inline]
     pub fn take(&mut self, ticket: Ticket) -> PgResult<Option<Outcome>> {
-        let taken = self.engine.take(ticket);
-        if !self.set_aside.is_empty() && !matches!(taken, Ok(None)) {
-            // It says what the caller knows now.
-            self.set_aside.retain(|event| event.ticket() != Some(ticket));
-        }
-        taken
+        self.engine.take(ticket)
     }
 
     /// Nobody wants the answer to `ticket` any more; no event comes for it from now on. What was

@@ -154,7 +154,7 @@ impl RecvBuffer {
 
     /// Moves the cursor over `count` bytes.
     pub(super) fn consume(&mut self, count: usize) {
-        self.start = (self.start + count).min(self.end);
+        self.start = self.start.saturating_add(count).min(self.end);
     }
 
     /// Gives the memory back if there is nothing in it.

@@ -61,6 +61,7 @@ pub use self::request::{ParamSets, Request, Submit};
 pub use self::session::Session;
 pub use self::startup::{Encryption, TransportAction};
 pub use self::statement::Statement;
+pub use self::tracing::Tracer;
 pub use crate::wire::backend::TransactionStatus;
 
 use self::answer::tag_text;
@@ -538,7 +539,7 @@ impl Engine {
 
     /// Hands a line for each message that is sent or received to `tracer` from now on, in the form
     /// of libpq's `PQtrace` without time stamps; secrets are masked. `None` ends that.
-    pub fn set_tracer(&mut self, tracer: Option<Box<dyn FnMut(&str)>>) {
+    pub fn set_tracer(&mut self, tracer: Option<Tracer>) {
         self.row_run = None;
         self.tracing.set(tracer, self.send.sent_up_to());
     }

@@ -7,10 +7,13 @@ use crate::wire::Frame;
 use crate::wire::frame::{self, Front};
 use crate::wire::trace::{self, Detail, Line, Sender};
 
+/// Who is told a line for each message.
+pub type Tracer = Box<dyn FnMut(&str)>;
+
 /// Who is told, if anybody.
 #[derive(Default)]
 pub(super) struct Tracing {
-    tracer: Option<Box<dyn FnMut(&str)>>,
+    tracer: Option<Tracer>,
     /// The messages before this byte have been traced.
     traced: u64,
     /// What is sent next is a packet of startup, which has no type byte.
@@ -24,7 +27,7 @@ impl Tracing {
     }
 
     /// Traces what is sent from byte `from` on, and what is received from now on.
-    pub(super) fn set(&mut self, tracer: Option<Box<dyn FnMut(&str)>>, from: u64) {
+    pub(super) fn set(&mut self, tracer: Option<Tracer>, from: u64) {
         self.tracer = tracer;
         self.before_startup = from == 0;
         self.traced = self.traced.max(from);

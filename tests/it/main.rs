@@ -5,16 +5,25 @@
 //! prove.
 
 mod broken;
+mod buffers;
 mod catalog;
+mod contracts;
 mod differential;
 mod errors;
+mod event_loop;
 mod limits;
 mod login;
 mod messages;
+mod modes;
+mod pipelines;
 mod prepared;
 mod queries;
+mod replay;
 mod session;
+mod statement_cache;
+mod streaming;
 mod support;
+mod sweeps;
 mod timeouts;
 mod transcripts;
 mod types_net;

@@ -6,11 +6,13 @@
 //! that of the program that they run.
 
 mod catalog;
+mod costs;
 mod demo;
 mod features;
 mod pg;
 mod rows;
 mod test;
+mod transcripts;
 mod workspace;
 
 use std::process::ExitCode;
@@ -39,8 +41,12 @@ enum Command {
     Pg(pg::Action),
     /// Check the driver with each feature alone, none, all, and the pairs that interact
     Features,
+    /// Record the sessions in tests/transcripts anew, and what the tests compare them with
+    Transcripts,
     /// Write the tables that come from PostgreSQL's own catalogue anew
     Catalog(catalog::Args),
+    /// Count what an operation costs the driver, beside the goals and the last saved counts
+    Costs(costs::Args),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +66,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Rows(args) => rows::run(&args),
         Command::Pg(action) => pg::run(&action),
         Command::Features => features::run(),
+        Command::Transcripts => transcripts::run(),
         Command::Catalog(args) => catalog::run(&args),
+        Command::Costs(args) => costs::run(&args),
     }
 }

@@ -1,0 +1,210 @@
+//! The workloads, and what they may cost.
+
+use serde::{Deserialize, Serialize};
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cost {
+    /// Those of the client's process outside the kernel.
+    Instructions,
+    /// Requests to the allocator for a new block or for another size of one.
+    Allocations,
+    /// Of the client's process.
+    SystemCalls,
+}
+
+impl Cost {
+    pub(super) const ALL: [Self; 3] = [Self::Instructions, Self::Allocations, Self::SystemCalls];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Instructions => "instructions",
+            Self::Allocations => "allocations",
+            Self::SystemCalls => "system calls",
+        }
+    }
+}
+
+/// One number for each [`Cost`], per operation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Costs {
+    pub(super) instructions: f64,
+    pub(super) allocations: f64,
+    pub(super) system_calls: f64,
+}
+
+impl Costs {
+    pub(super) fn get(&self, cost: Cost) -> f64 {
+        match cost {
+            Cost::Instructions => self.instructions,
+            Cost::Allocations => self.allocations,
+            Cost::SystemCalls => self.system_calls,
+        }
+    }
+}
+
+/// From this multiple of their goal on, instructions are marked in the table. They fail by growing
+/// only.
+const MARKED: f64 = 2.0;
+
+/// A goal of no allocations stands for less than one in a thousand operations, because buffers grow
+/// at first.
+const NEXT_TO_NO_ALLOCATIONS: f64 = 0.001;
+
+/// System calls may be a little over their goal, as a factor: now and then one is interrupted.
+const INTERRUPTED: f64 = 1.02;
+
+/// One kind of work, and what an operation of it should cost.
+#[derive(Debug)]
+pub(super) struct Workload {
+    /// The name by which the command and the workloads' program know it.
+    pub(super) name: &'static str,
+    /// What it is, and what one operation of it is.
+    pub(super) title: &'static str,
+    /// The numbers of operations of the shorter and the longer run.
+    pub(super) runs: [u32; 2],
+    instructions: Option<f64>,
+    allocations: Option<f64>,
+    system_calls: Option<f64>,
+}
+
+impl Workload {
+    pub(super) fn called(name: &str) -> Option<&'static Self> {
+        WORKLOADS.iter().find(|workload| workload.name == name)
+    }
+
+    /// What an operation should cost, if that was said.
+    pub(super) fn goal(&self, cost: Cost) -> Option<f64> {
+        match cost {
+            Cost::Instructions => self.instructions,
+            Cost::Allocations => self.allocations,
+            Cost::SystemCalls => self.system_calls,
+        }
+    }
+
+    /// Whether so much is far over the goal. A design that cannot come nearer is to be found early.
+    pub(super) fn is_marked(&self, cost: Cost, counted: f64) -> bool {
+        let goal = self.goal(cost).filter(|_| cost == Cost::Instructions);
+        goal.is_some_and(|goal| counted > goal * MARKED)
+    }
+
+    /// Whether so much fails, whatever an operation has cost before.
+    pub(super) fn is_over_goal(&self, cost: Cost, counted: f64) -> bool {
+        self.goal(cost).is_some_and(|goal| match cost {
+            Cost::Instructions => false,
+            Cost::Allocations => counted > goal.max(NEXT_TO_NO_ALLOCATIONS),
+            Cost::SystemCalls => counted > goal * INTERRUPTED,
+        })
+    }
+}
+
+/// The goals are those for which the driver was designed. A large result takes as many system calls
+/// as it has pieces.
+pub(super) const WORKLOADS: [Workload; 7] = [
+    Workload {
+        name: "w1",
+        title: "select by key, one after the other",
+        runs: [200, 1_200],
+        instructions: Some(1_000.0),
+        allocations: Some(0.0),
+        system_calls: Some(3.0),
+    },
+    Workload {
+        name: "w2",
+        title: "the same, 100 in a pipeline, one Sync",
+        runs: [2_000, 22_000],
+        instructions: Some(600.0),
+        allocations: Some(0.0),
+        system_calls: Some(0.03),
+    },
+    Workload {
+        name: "w2b",
+        title: "the same, a batch of 100",
+        runs: [2_000, 22_000],
+        instructions: None,
+        allocations: None,
+        system_calls: None,
+    },
+    Workload {
+        name: "w2q",
+        title: "the same, 100 in flight, a Sync each",
+        runs: [2_000, 22_000],
+        instructions: Some(800.0),
+        allocations: Some(0.0),
+        system_calls: Some(0.2),
+    },
+    Workload {
+        name: "w3s",
+        title: "rows of 7 columns, streamed",
+        runs: [10_000, 110_000],
+        instructions: Some(300.0),
+        allocations: Some(0.0),
+        system_calls: None,
+    },
+    Workload {
+        name: "w3c",
+        title: "the same, collected as owned rows",
+        runs: [10_000, 110_000],
+        instructions: Some(400.0),
+        allocations: Some(0.001),
+        system_calls: None,
+    },
+    Workload {
+        name: "w6",
+        title: "select by key, 64 connections, one loop",
+        runs: [1_000, 11_000],
+        instructions: Some(1_000.0),
+        allocations: Some(0.0),
+        system_calls: Some(2.1),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workloads_are_found_by_name() {
+        assert_eq!(Workload::called("w2q").unwrap().title, "the same, 100 in flight, a Sync each");
+        assert!(Workload::called("w4").is_none());
+    }
+
+    #[test]
+    fn the_longer_run_is_longer_and_pipelines_are_full() {
+        for workload in &WORKLOADS {
+            let [short, long] = workload.runs;
+            assert!(short < long, "{}", workload.name);
+            assert!(short % 100 == 0 && long % 100 == 0, "{}", workload.name);
+        }
+    }
+
+    #[test]
+    fn instructions_over_twice_the_goal_are_marked_and_do_not_fail() {
+        let w1 = Workload::called("w1").unwrap();
+        assert!(!w1.is_marked(Cost::Instructions, 2_000.0));
+        assert!(w1.is_marked(Cost::Instructions, 2_001.0));
+        assert!(!w1.is_over_goal(Cost::Instructions, 2_001.0));
+        assert!(!w1.is_marked(Cost::SystemCalls, 7.0));
+    }
+
+    #[test]
+    fn allocations_and_system_calls_over_the_goal_fail() {
+        let fails =
+            |name, cost, counted| Workload::called(name).unwrap().is_over_goal(cost, counted);
+        assert!(!fails("w1", Cost::Allocations, 0.001));
+        assert!(fails("w1", Cost::Allocations, 0.002));
+        assert!(!fails("w1", Cost::SystemCalls, 3.06));
+        assert!(fails("w1", Cost::SystemCalls, 3.07));
+        assert!(!fails("w3c", Cost::Allocations, 0.001));
+        assert!(fails("w3c", Cost::Allocations, 0.002));
+    }
+
+    #[test]
+    fn where_no_goal_was_set_nothing_is_over_it() {
+        let w2b = Workload::called("w2b").unwrap();
+        for cost in Cost::ALL {
+            assert!(!w2b.is_marked(cost, 1e6) && !w2b.is_over_goal(cost, 1e6), "{cost:?}");
+        }
+        assert!(!Workload::called("w3s").unwrap().is_over_goal(Cost::SystemCalls, 1e6));
+    }
+}

@@ -237,7 +237,7 @@ fn s9_24_messages_out_of_place_break_the_connection() {
 }
 
 #[test]
-fn s9_26_s10_4_a_drop_says_terminate_and_never_waits() {
+fn s9_9_s9_26_s10_4_a_drop_says_terminate_and_never_waits() {
     // In the ordinary case Terminate arrives.
     let server = FakeServer::start(|conn| {
         conn.login()?;

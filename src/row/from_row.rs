@@ -1,6 +1,6 @@
 //! Whole rows as Rust values.
 
-use super::reference::RowRef;
+use super::reference::{RowRef, read};
 use crate::error::{PgError, PgResult};
 use crate::types::FromSql;
 
@@ -44,12 +44,13 @@ macro_rules! tuple {
     ($count:literal: $($name:ident),+) => {
         impl<'a, $($name: FromSql<'a>),+> FromRow<'a> for ($($name,)+) {
             #[inline]
+            #[allow(non_snake_case, reason = "one list of names for types and values")]
             fn from_row(row: RowRef<'a>) -> PgResult<Self> {
-                if row.len() != $count {
+                // The columns are named as their types: A, B ...
+                let Some(([$($name),+], mut cells)) = row.parts::<$count>() else {
                     return Err(wrong_width(row, $count));
-                }
-                let mut cells = row.cells();
-                Ok(($(cells.read::<$name>()?,)+))
+                };
+                Ok(($(read::<$name>($name, cells.next())?,)+))
             }
         }
     };

@@ -64,10 +64,10 @@ impl<'a> RowRef<'a> {
         }
     }
 
-    /// The values, one after the other.
+    /// The columns and the cells, if there are `N`.
     #[inline]
-    pub(super) fn cells(self) -> Values<'a> {
-        Values { columns: self.columns.iter(), cells: Walk::new(self.bytes) }
+    pub(super) fn parts<const N: usize>(self) -> Option<(&'a [Column; N], Walk<'a>)> {
+        Some((self.columns.try_into().ok()?, Walk::new(self.bytes)))
     }
 
     /// Whether the value of a column is NULL.
@@ -101,26 +101,9 @@ impl<'a> RowRef<'a> {
     }
 }
 
-/// The values of a row, one after the other.
-pub(super) struct Values<'a> {
-    columns: std::slice::Iter<'a, Column>,
-    cells: Walk<'a>,
-}
-
-impl<'a> Values<'a> {
-    /// The next one.
-    #[inline]
-    pub(super) fn read<T: FromSql<'a>>(&mut self) -> PgResult<T> {
-        match self.columns.next() {
-            Some(column) => read(column, self.cells.next()),
-            None => Err(no_such_index(0, &[])),
-        }
-    }
-}
-
 /// The value of a cell, `None` for NULL.
 #[inline]
-fn read<'a, T: FromSql<'a>>(column: &Column, cell: Option<&'a [u8]>) -> PgResult<T> {
+pub(super) fn read<'a, T: FromSql<'a>>(column: &Column, cell: Option<&'a [u8]>) -> PgResult<T> {
     let value = match cell {
         Some(bytes) => T::from_sql(Cell::new(column.oid, column.format, bytes)),
         None => T::from_null(),

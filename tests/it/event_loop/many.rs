@@ -41,12 +41,12 @@ enum Kind {
 impl Kind {
     fn random(random: &mut StdRng) -> Self {
         match random.random_range(0..1000) {
-            0..600 => Self::Cached,
-            600..720 => Self::New,
-            720..780 => Self::Failing,
-            780..820 => Self::Unknown,
-            820..900 => Self::Rows,
-            900..920 => Self::Large,
+            0..700 => Self::Cached,
+            700..760 => Self::New,
+            760..800 => Self::Failing,
+            800..830 => Self::Unknown,
+            830..910 => Self::Rows,
+            910..920 => Self::Large,
             920..930 => Self::Slow,
             _ => Self::Simple,
         }

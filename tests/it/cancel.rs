@@ -1,0 +1,1 @@
+//! Cancelling, and what happens when time runs out.

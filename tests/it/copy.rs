@@ -1,0 +1,1 @@
+//! COPY in and out: text, csv and binary; errors and drops at every point.

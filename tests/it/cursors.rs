@@ -1,0 +1,1 @@
+//! Cursors: portals that are fetched from in pieces.

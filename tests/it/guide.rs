@@ -1,0 +1,26 @@
+//! The functions of docs/GUIDE.md, as they stand there, run against a real server: a module for
+//! each section.
+
+mod cancel;
+mod copy;
+mod cursors;
+mod large_objects;
+mod notify;
+mod transactions;
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn every_function_of_the_guide_is_run_by_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(root.join("docs/GUIDE.md")).unwrap();
+    let mut tested = String::new();
+    for file in fs::read_dir(root.join("tests/it/guide")).unwrap() {
+        tested += &fs::read_to_string(file.unwrap().path()).unwrap();
+    }
+    for block in guide.split("```rust\n").skip(1) {
+        let (block, _) = block.split_once("```").expect("the end of a block");
+        assert!(tested.contains(block), "not in tests/it/guide:\n{block}");
+    }
+}

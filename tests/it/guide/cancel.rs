@@ -1,0 +1,1 @@
+//! The section "Cancelling and deadlines" of docs/GUIDE.md.

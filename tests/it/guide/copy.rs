@@ -1,0 +1,1 @@
+//! The section "COPY" of docs/GUIDE.md.

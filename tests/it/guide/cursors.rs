@@ -1,0 +1,1 @@
+//! The section "Cursors" of docs/GUIDE.md.

@@ -1,0 +1,1 @@
+//! The section "Large objects" of docs/GUIDE.md.

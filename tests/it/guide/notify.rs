@@ -1,0 +1,1 @@
+//! The section "LISTEN and NOTIFY" of docs/GUIDE.md.

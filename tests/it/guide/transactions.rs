@@ -1,0 +1,1 @@
+//! The section "Transactions" of docs/GUIDE.md.

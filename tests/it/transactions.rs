@@ -1,0 +1,1 @@
+//! Transactions: single calls, closures, guards, savepoints, retries, two-phase commit.

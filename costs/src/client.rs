@@ -55,6 +55,7 @@ impl Client {
         self.submit(Submit::new(Delivery::Rows).no_sync())
     }
 
+    #[inline]
     fn submit(&mut self, submit: Submit) -> Result<()> {
         let request = Request::Execute { statement: &self.select, params: &(self.next,) };
         let _ticket = self.connection.submit_with(request, submit)?;

@@ -44,9 +44,9 @@ impl PgConnection {
     /// [`submit_with`](Self::submit_with).
     #[inline]
     pub fn operation_deadline(&mut self) -> Option<Deadline> {
-        let now = Instant::now();
-        self.now = Some(now);
-        Deadline::after(now, "io_timeout", self.io_timeout)
+        let deadline = Deadline::after(Instant::now(), "io_timeout", self.io_timeout);
+        self.fresh = deadline.map(|deadline| (deadline.at, self.io_timeout));
+        deadline
     }
 
     /// How long what nobody wants any more may take to come to its end.
@@ -72,8 +72,9 @@ impl PgConnection {
     /// [`submit_blocking`](Self::submit_blocking) when a limit is reached.
     #[cold]
     fn submit_when_possible(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
+        let deadline = submit.deadline.or_else(|| self.operation_deadline());
         while self.engine.in_flight() > 0 {
-            self.wait_for_room(submit.deadline)?;
+            self.wait_for_room(deadline)?;
             match self.engine.submit(request, submit) {
                 Err(PgError::WouldBlock) => {}
                 other => return other,
@@ -131,10 +132,15 @@ impl PgConnection {
     /// Takes all events that the received bytes mean, but for the terminal one of `own`.
     #[inline]
     fn take_events_but(&mut self, own: Option<Ticket>) -> PgResult<()> {
-        while let Some(step) = self.engine.advance()? {
-            match step {
-                Step::Complete(ticket) if Some(ticket) == own => {}
-                Step::Complete(ticket) => self.keep_event(Event::Complete { ticket }),
+        loop {
+            match self.engine.advance() {
+                Step::Starved => return Ok(()),
+                Step::Broken => return Err(self.engine.breakage()),
+                Step::Complete if Some(self.engine.whose()) == own => {}
+                Step::Complete => {
+                    let ticket = self.engine.whose();
+                    self.keep_event(Event::Complete { ticket });
+                }
                 Step::Pending => match self.engine.pop_pending() {
                     Some(event) if event.is_end_of(own) => {}
                     event => event.into_iter().for_each(|event| self.keep_event(event)),
@@ -143,7 +149,6 @@ impl PgConnection {
                 _ => {}
             }
         }
-        Ok(())
     }
 
     /// Keeps an event that is not about the call that is being made: the end of another request

@@ -82,7 +82,7 @@ impl PgConnection {
             in_login: connecting.is_none(),
             connecting: connecting.map(Box::new),
             target: target.into(),
-            now: None,
+            fresh: None,
             io_timeout: config.get_io_timeout(),
             drain_timeout: config.get_drain_timeout(),
             send_error: None,

@@ -129,10 +129,15 @@ impl PgConnection {
     /// The descriptor, and what to wait for at it.
     #[inline]
     fn source(&self) -> Option<Source<'_>> {
-        if let Some(connecting) = &self.connecting {
-            return connecting.source(&self.socket);
+        match &self.connecting {
+            Some(connecting) => connecting.source(&self.socket),
+            None => self.connected_source(self.engine.interest()),
         }
-        let Interest { read, write } = self.engine.interest();
+    }
+
+    /// The descriptor of a socket that is connected, when the engine wants this.
+    #[inline]
+    fn connected_source(&self, Interest { read, write }: Interest) -> Option<Source<'_>> {
         let write = write && self.send_error.is_none();
         Some(Source { fd: self.socket.as_fd(), read, write })
     }
@@ -176,14 +181,15 @@ impl PgConnection {
     /// receive. Only when the last read filled its buffer more is likely to be there.
     pub(super) fn turn(&mut self, until: Option<Instant>) {
         // Good for this turn only: the next one may come much later.
-        let now = self.now.take();
+        let fresh = self.fresh.take();
         if !self.proceed_connecting() {
             let until = [until, self.deadline()].into_iter().flatten().min();
-            self.wait(until, now);
+            self.wait(until);
             return;
         }
         self.send();
-        if !self.engine.interest().read {
+        let interest = self.engine.interest();
+        if !interest.read {
             // Enough is here to go on with, or nothing more can come.
             return;
         }
@@ -194,8 +200,11 @@ impl PgConnection {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        if self.wait(until, now) {
-            self.receive();
+        let left = fresh.filter(|(at, _)| until == Some(*at)).map(|(_, left)| left);
+        match wait(self.connected_source(interest), until, left) {
+            Ok(true) => _ = self.receive(),
+            Ok(false) => {}
+            Err(error) => self.engine.hung_up(Some(error)),
         }
     }
 
@@ -227,6 +236,10 @@ impl PgConnection {
     /// Sends what the socket takes now.
     #[inline]
     fn send(&mut self) -> Moved {
+        if self.engine.has_unsent() { self.send_pending() } else { Moved::Nothing }
+    }
+
+    fn send_pending(&mut self) -> Moved {
         let pending = self.engine.send_pending();
         if pending.is_empty() || self.send_error.is_some() || self.connecting.is_some() {
             return Moved::Nothing;
@@ -267,14 +280,11 @@ impl PgConnection {
         Moved::End
     }
 
-    /// Waits until a source is ready for what is wanted or `until` has come; says whether one is
-    /// ready.
-    #[inline]
-    fn wait(&mut self, until: Option<Instant>, now: Option<Instant>) -> bool {
-        wait(self.source(), until, now).unwrap_or_else(|error| {
+    /// Waits until a source is ready for what is wanted or `until` has come.
+    fn wait(&mut self, until: Option<Instant>) {
+        if let Err(error) = wait(self.source(), until, None) {
             self.engine.hung_up(Some(error));
-            true
-        })
+        }
     }
 
     /// Sends; if nothing can be sent, waits once for answers, until `limit` at most, and takes the
@@ -398,7 +408,7 @@ impl PgConnection {
                 let timeout = Timeout { setting: "timeout", value: timeout, doing };
                 return Err(PgError::Timeout(Box::new(timeout)));
             }
-            self.wait([deadline, self.deadline()].into_iter().flatten().min(), None);
+            self.wait([deadline, self.deadline()].into_iter().flatten().min());
         }
     }
 }

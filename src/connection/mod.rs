@@ -189,8 +189,9 @@ pub struct PgConnection {
     in_login: bool,
     /// Where it goes to, for errors.
     target: Box<str>,
-    /// The moment at which the operation began that is being made, for its first turn.
-    now: Option<Instant>,
+    /// The deadline of the operation that has just begun, and how long it is until then: its first
+    /// wait need not look at the clock.
+    fresh: Option<(Instant, Duration)>,
     io_timeout: Duration,
     drain_timeout: Duration,
     /// Why nothing can be sent any more; told when everything that the server said has been read.

@@ -50,10 +50,16 @@ impl PgConnection {
             return Ok(self.set_aside.pop_front());
         }
         match self.engine.advance() {
-            Ok(Some(Step::Pending)) => Ok(self.pending_event()),
-            Ok(Some(step)) => Ok(self.engine.event(step)),
-            Ok(None) => Ok(None),
-            Err(error) => Err(self.during_login(error)),
+            Step::Starved => Ok(None),
+            // The two that come most often are not looked at a second time.
+            Step::Row => {
+                let ticket = self.engine.whose();
+                Ok(self.engine.row().map(|row| Event::Row { ticket, row }))
+            }
+            Step::Complete => Ok(Some(Event::Complete { ticket: self.engine.whose() })),
+            Step::Pending => Ok(self.pending_event()),
+            Step::Broken => Err(self.during_login(self.engine.breakage())),
+            step => Ok(self.engine.event(step)),
         }
     }
 

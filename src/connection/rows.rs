@@ -1,10 +1,11 @@
 //! Streaming rows: one at a time, borrowed, in bounded memory.
 
 use std::rc::Rc;
+use std::time::Instant;
 
-use super::{CommandTag, Delivery, Event, PgConnection, Submit, Ticket};
+use super::{CommandTag, Deadline, Delivery, Event, PgConnection, Submit, Ticket};
 use crate::config::ExecutionMode;
-use crate::engine::{Message, Request, Step};
+use crate::engine::{Request, Step};
 use crate::error::PgResult;
 use crate::row::{Column, RowRef};
 use crate::types::Params;
@@ -41,10 +42,11 @@ pub struct Rows<'c> {
     /// How the next result begins, in [`State::NextResult`].
     next: Option<Beginning>,
     /// A row that was met on the way to the columns.
-    ahead: Option<Message>,
-    /// There is a deadline for what is waited for: each row has its own, also the first one, before
-    /// which the program may have taken its time too.
+    ahead: bool,
+    /// The next row has been waited for, until this moment at most. Each row has its own deadline,
+    /// also the first one, before which the program may have taken its time too.
     waited: bool,
+    until: Option<Deadline>,
 }
 
 /// Where the stream stands.
@@ -107,13 +109,13 @@ impl PgConnection {
     }
 
     fn stream_request(&mut self, request: Request<'_>) -> PgResult<Rows<'_>> {
-        self.last_tag = CommandTag::EMPTY;
+        self.last_tag.clear();
         // Only a string of statements has several results to keep apart.
         let several = matches!(request, Request::Simple { .. })
             || self.execution_mode() == ExecutionMode::Simple;
         let delivery = if several { Delivery::Events } else { Delivery::Rows };
-        let submit = Submit::new(delivery).deadline(self.operation_deadline());
-        let ticket = self.submit_blocking(request, submit)?;
+        // Its deadline begins when the first row is waited for.
+        let ticket = self.submit_blocking(request, Submit::new(delivery))?;
         self.flush();
         let (tag, state) = (CommandTag::EMPTY, State::Streaming);
         Ok(Rows {
@@ -123,8 +125,9 @@ impl PgConnection {
             tag,
             state,
             next: None,
-            ahead: None,
+            ahead: false,
             waited: false,
+            until: None,
         })
     }
 }
@@ -139,20 +142,18 @@ impl Rows<'_> {
     #[inline]
     #[allow(clippy::should_implement_trait, reason = "each row borrows the stream")]
     pub fn next(&mut self) -> PgResult<Option<RowRef<'_>>> {
-        if self.ahead.is_none() {
+        if !self.ahead {
             // Nearly always the next row is here.
             if let Some(message) = self.connection.engine.next_of_run() {
                 self.waited = false;
                 return Ok(self.connection.engine.row_of_run(message));
             }
         }
-        match self.find(false)? {
-            Some(message) => {
-                self.waited = false;
-                Ok(self.connection.engine.row(message))
-            }
-            None => Ok(None),
+        if !self.find(false)? {
+            return Ok(None);
         }
+        self.waited = false;
+        Ok(self.connection.engine.row())
     }
 
     /// The columns of the current result, waiting for them if they have not come yet; empty for a
@@ -162,9 +163,9 @@ impl Rows<'_> {
     ///
     /// As [`next`](Self::next).
     pub fn columns(&mut self) -> PgResult<&[Column]> {
-        if self.columns.is_none() && self.ahead.is_none() && self.state == State::Streaming {
+        if self.columns.is_none() && !self.ahead && self.state == State::Streaming {
             self.ahead = self.find(true)?;
-            if self.ahead.is_some() {
+            if self.ahead {
                 self.columns = self.connection.engine.current_columns().cloned();
             }
         }
@@ -178,7 +179,7 @@ impl Rows<'_> {
     ///
     /// As [`next`](Self::next).
     pub fn next_result(&mut self) -> PgResult<bool> {
-        while self.find(false)?.is_some() {
+        while self.find(false)? {
             self.waited = false;
         }
         (self.columns, self.tag, self.state) = match self.next.take() {
@@ -205,7 +206,10 @@ impl Rows<'_> {
 
     /// The tag of the result's command, such as `SELECT 12`; empty before its end.
     pub fn command_tag(&self) -> &str {
-        self.tag.as_str()
+        match self.state {
+            State::Done => self.connection.last_tag.as_str(),
+            _ => self.tag.as_str(),
+        }
     }
 
     /// Passes over what is left of all results and waits for the end of the request: only then it
@@ -216,20 +220,20 @@ impl Rows<'_> {
     /// As [`next`](Self::next).
     pub fn finish(mut self) -> PgResult<u64> {
         while self.next_result()? {}
-        Ok(self.tag.rows().unwrap_or(0))
+        Ok(self.connection.last_affected_rows())
     }
 
-    /// The next row; `None` at the end of the result, of the last one at the end of the request, or
-    /// where the columns are, or would be, if these are asked for.
+    /// Finds the next row; `false` at the end of the result, of the last one at the end of the
+    /// request, or where the columns are, or would be, if these are asked for.
     #[inline]
-    fn find(&mut self, columns: bool) -> PgResult<Option<Message>> {
-        if self.ahead.is_some() {
-            return Ok(self.ahead.take());
+    fn find(&mut self, columns: bool) -> PgResult<bool> {
+        if std::mem::take(&mut self.ahead) {
+            return Ok(true);
         }
         while self.state == State::Streaming || self.state == State::EndOfResult {
             match self.connection.engine.advance() {
-                Ok(Some(Step::Row(message))) => return Ok(Some(message)),
-                Ok(Some(Step::Columns)) => {
+                Step::Row => return Ok(true),
+                Step::Columns => {
                     let found = self.connection.engine.current_columns().cloned();
                     if self.state == State::EndOfResult {
                         self.next_begins(Beginning::Columns(found));
@@ -240,8 +244,8 @@ impl Rows<'_> {
                         break;
                     }
                 }
-                Ok(Some(Step::Command(_, message))) => {
-                    let tag = self.connection.engine.command_tag(message);
+                Step::Command => {
+                    let tag = self.connection.engine.command_tag();
                     if self.state == State::EndOfResult {
                         self.next_begins(Beginning::End(tag));
                     } else {
@@ -251,22 +255,25 @@ impl Rows<'_> {
                         break;
                     }
                 }
-                Ok(Some(Step::Complete(ticket))) if ticket == self.ticket => {
+                Step::Complete if self.connection.engine.whose() == self.ticket => {
+                    let connection = &mut *self.connection;
                     if self.state == State::Streaming {
-                        (self.columns, self.tag) = self.connection.engine.take_last();
+                        self.columns = connection.engine.take_last_columns();
+                        connection.last_tag = *connection.engine.last_tag();
+                    } else {
+                        connection.last_tag = self.tag;
                     }
-                    self.connection.last_tag = self.tag;
                     self.state = State::Done;
                 }
-                Ok(Some(step)) => self.other(step)?,
-                Ok(None) => self.wait(),
-                Err(error) => {
+                Step::Starved => self.wait(),
+                Step::Broken => {
                     self.state = State::Done;
-                    return Err(error);
+                    return Err(self.connection.engine.breakage());
                 }
+                step => self.other(step)?,
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
     fn next_begins(&mut self, with: Beginning) {
@@ -277,7 +284,7 @@ impl Rows<'_> {
     #[cold]
     fn other(&mut self, step: Step) -> PgResult<()> {
         let event = match step {
-            Step::Complete(ticket) => Some(Event::Complete { ticket }),
+            Step::Complete => Some(Event::Complete { ticket: self.connection.engine.whose() }),
             Step::Pending => self.connection.engine.pop_pending(),
             _ => None,
         };
@@ -298,12 +305,17 @@ impl Rows<'_> {
     fn wait(&mut self) {
         let connection = &mut *self.connection;
         if !std::mem::replace(&mut self.waited, true) {
-            let deadline = connection.operation_deadline();
-            connection.engine.set_deadline(self.ticket, deadline);
-        } else if connection.something_is_late() {
-            return;
+            self.until = connection.operation_deadline();
+        } else {
+            // The engine is told of it only when it is over, which is rare.
+            if self.until.is_some_and(|until| until.at <= Instant::now()) {
+                connection.engine.set_deadline(self.ticket, self.until);
+            }
+            if connection.something_is_late() {
+                return;
+            }
         }
-        connection.turn(None);
+        connection.turn(self.until.map(|until| until.at));
     }
 }
 

@@ -176,10 +176,13 @@ impl Engine {
         if request.command_done(text) {
             self.flights.answered();
         }
-        Ok(match delivery {
-            Delivery::Events => Step::Command(ticket, message),
-            _ => Step::Consumed,
-        })
+        self.last_tag.set(text);
+        self.last_was_plain = false;
+        if delivery != Delivery::Events {
+            return Ok(Step::Consumed);
+        }
+        (self.whose, self.found) = (ticket, message);
+        Ok(Step::Command)
     }
 
     /// The server wants COPY data that nobody has: it is told so, if nothing is on its way to it

@@ -33,6 +33,11 @@ pub(crate) struct Message {
     end: usize,
 }
 
+impl Message {
+    /// None: there is no such place.
+    pub(super) const NONE: Self = Self { tag: 0, start: 1, end: 0 };
+}
+
 /// What stands at the front of the received bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Next {
@@ -105,6 +110,7 @@ impl RecvBuffer {
     }
 
     /// What has been received and not consumed.
+    #[inline]
     pub(super) fn unread(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
@@ -130,10 +136,7 @@ impl RecvBuffer {
     /// Type and body of the next message, if it is whole and within the limit.
     #[inline]
     pub(super) fn peek(&self, limit: usize) -> Option<(u8, &[u8])> {
-        let unread = self.bytes.get(self.start..self.end)?;
-        let ([tag, length @ ..], rest) = unread.split_first_chunk::<{ frame::HEADER }>()?;
-        let length = usize::try_from(i32::from_be_bytes(*length)).ok()?.checked_sub(4)?;
-        if length > limit { None } else { Some((*tag, rest.get(..length)?)) }
+        split_message(self.unread(), limit).map(|(tag, body, _)| (tag, body))
     }
 
     /// Moves the cursor over the message that [`peek`](Self::peek) has shown, with a body of
@@ -143,6 +146,20 @@ impl RecvBuffer {
         let start = self.start + frame::HEADER;
         self.start = start + length;
         Message { tag, start, end: self.start }
+    }
+
+    /// Moves the cursor so that `left` bytes are left unread.
+    #[inline]
+    pub(super) fn consume_but(&mut self, left: usize) {
+        self.start = self.end.saturating_sub(left);
+    }
+
+    /// Moves the cursor so that `left` bytes are left unread; the message before them has a body of
+    /// `length` bytes.
+    #[inline]
+    pub(super) fn consume_to(&mut self, left: usize, tag: u8, length: usize) -> Message {
+        self.consume_but(left);
+        Message { tag, start: self.start.saturating_sub(length), end: self.start }
     }
 
     /// A message that was consumed; `None` if its bytes are not here any more.
@@ -155,6 +172,12 @@ impl RecvBuffer {
     /// Moves the cursor over `count` bytes.
     pub(super) fn consume(&mut self, count: usize) {
         self.start = self.start.saturating_add(count).min(self.end);
+    }
+
+    /// Whether it has no memory, and so nothing in it.
+    #[inline]
+    pub(super) fn is_released(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// Gives the memory back if there is nothing in it.
@@ -182,6 +205,19 @@ impl RecvBuffer {
     pub(super) fn is_full(&self) -> bool {
         self.end - self.start >= LARGE
     }
+}
+
+/// Type and body of the first message, if it is whole and within the limit, and what stands behind
+/// it.
+#[inline]
+pub(super) fn split_message(bytes: &[u8], limit: usize) -> Option<(u8, &[u8], &[u8])> {
+    let ([tag, length @ ..], rest) = bytes.split_first_chunk::<{ frame::HEADER }>()?;
+    let length = usize::try_from(i32::from_be_bytes(*length)).ok()?.checked_sub(4)?;
+    if length > limit {
+        return None;
+    }
+    let (body, behind) = rest.split_at_checked(length)?;
+    Some((*tag, body, behind))
 }
 
 impl Drop for RecvBuffer {

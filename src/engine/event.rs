@@ -133,8 +133,9 @@ pub struct Notification {
 }
 
 /// What a command did, as CommandComplete says it: `INSERT 0 5`, `SELECT 12`, `CREATE TABLE`.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct CommandTag {
+    /// Only those up to the length count.
     bytes: [u8; Self::LONGEST],
     length: u8,
 }
@@ -164,15 +165,29 @@ impl CommandTag {
     #[inline]
     pub(super) fn new(text: &[u8]) -> Self {
         let mut tag = Self::EMPTY;
-        if let (Some(room), Ok(length)) = (tag.bytes.get_mut(..text.len()), text.len().try_into()) {
-            room.copy_from_slice(text);
-            tag.length = length;
-        }
+        tag.set(text);
         tag
     }
 
+    /// Makes it a tag that [is one](Self::is_one); an empty one for anything else.
     #[inline]
-    fn as_bytes(&self) -> &[u8] {
+    pub(super) fn set(&mut self, text: &[u8]) {
+        self.length = 0;
+        let room = self.bytes.get_mut(..text.len());
+        if let (Some(room), Ok(length)) = (room, text.len().try_into()) {
+            room.copy_from_slice(text);
+            self.length = length;
+        }
+    }
+
+    /// Makes it an empty one.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    #[inline]
+    pub(super) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.length)).unwrap_or_default()
     }
 
@@ -187,6 +202,14 @@ impl CommandTag {
         words.starts_with(|c: char| c.is_ascii_alphabetic()).then_some(number)?.parse().ok()
     }
 }
+
+impl PartialEq for CommandTag {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for CommandTag {}
 
 impl fmt::Debug for CommandTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

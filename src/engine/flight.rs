@@ -142,33 +142,58 @@ pub(super) struct Aside {
 }
 
 impl InFlight {
-    /// A request that was written as these bytes.
+    /// A request that nobody has made.
+    const NONE: Self = Self {
+        ticket: Ticket(0),
+        kind: Kind::Sync,
+        phase: Phase::Bind,
+        delivery: Delivery::Discard,
+        ends_group: false,
+        late: false,
+        abandoned: false,
+        deadline: None,
+        bytes: 0..0,
+        sql: Sql::Nothing,
+        columns: None,
+        rows: None,
+        has_rows: false,
+        commands: 0,
+        tag: CommandTag::EMPTY,
+        aside: None,
+    };
+
+    /// Makes it a request that was submitted so, and written as these bytes. Everything else is as
+    /// in [`NONE`](Self::NONE).
     #[inline]
-    pub(super) fn new(
+    pub(super) fn begin(
+        &mut self,
         ticket: Ticket,
         kind: Kind,
         sql: Sql,
         submit: &Submit,
         bytes: Range<u64>,
-    ) -> Self {
-        Self {
-            ticket,
-            kind,
-            phase: Phase::Bind,
-            delivery: submit.delivery,
-            ends_group: submit.sync,
-            late: false,
-            abandoned: false,
-            deadline: submit.deadline,
-            bytes,
-            sql,
-            columns: None,
-            rows: None,
-            has_rows: false,
-            commands: 0,
-            tag: CommandTag::EMPTY,
-            aside: None,
+    ) {
+        self.ticket = ticket;
+        self.kind = kind;
+        self.sql = sql;
+        self.delivery = submit.delivery;
+        self.ends_group = submit.sync;
+        self.deadline = submit.deadline;
+        self.bytes = bytes;
+    }
+
+    /// Makes it one that nobody has made.
+    #[inline]
+    fn clear(&mut self) {
+        // What stands in the rest is written anew by `begin`.
+        (self.kind, self.sql) = (Kind::Sync, Sql::Nothing);
+        (self.columns, self.rows) = (None, None);
+        if self.aside.is_some() {
+            self.aside = None;
         }
+        (self.phase, self.commands) = (Phase::Bind, 0);
+        (self.late, self.abandoned, self.has_rows) = (false, false, false);
+        self.tag.clear();
     }
 
     /// Whether any of its bytes has left, when everything before byte `sent` has.
@@ -188,6 +213,12 @@ impl InFlight {
             Kind::Sync if self.ends_group => Phase::Sync,
             Kind::Sync => Phase::Answered,
         }
+    }
+
+    /// The phase that follows the last message of its own.
+    #[inline]
+    pub(super) fn phase_when_answered(&self) -> Phase {
+        if self.ends_group { Phase::Sync } else { Phase::Answered }
     }
 
     /// Whether ReadyForQuery can come, when everything before byte `sent` has left: its Sync is
@@ -225,10 +256,8 @@ impl InFlight {
     #[inline]
     pub(super) fn command_done(&mut self, tag: &[u8]) -> bool {
         self.commands += 1;
-        if self.delivery != Delivery::Events {
-            self.tag = CommandTag::new(tag);
-        }
         if self.delivery == Delivery::Collect {
+            self.tag.set(tag);
             self.collect_result();
         }
         match &mut self.kind {
@@ -278,9 +307,9 @@ impl InFlight {
 
     /// What it has returned.
     #[inline]
-    pub(super) fn outcome(self) -> Outcome {
-        let last = CommandResult { rows: self.rows, tag: self.tag };
-        let Some(aside) = self.aside else { return Outcome { last, ..Outcome::NOTHING } };
+    pub(super) fn outcome(&mut self) -> Outcome {
+        let last = CommandResult { rows: self.rows.take(), tag: self.tag };
+        let Some(aside) = self.aside.take() else { return Outcome { last, ..Outcome::NOTHING } };
         let Aside { mut earlier, counts, .. } = *aside;
         let last = earlier.pop().unwrap_or(last);
         Outcome { earlier, last, counts, statement: None }
@@ -317,7 +346,9 @@ pub(super) const MOST_KEPT: usize = 1024;
 /// were not, and the requests of a group one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
-    queue: VecDeque<InFlight>,
+    queue: VecDeque<Box<InFlight>>,
+    /// Requests that have ended, to be used again.
+    spare: Vec<Box<InFlight>>,
     /// How many requests of the front group have been answered: the place of the one whose answer
     /// comes now. After an error it is the place of the one that waits for ReadyForQuery.
     answering: usize,
@@ -359,18 +390,22 @@ impl Flights {
     }
 
     pub(super) fn get(&self, index: usize) -> Option<&InFlight> {
-        self.queue.get(index)
+        self.queue.get(index).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut InFlight> {
-        self.queue.get_mut(index)
+        self.queue.get_mut(index).map(Box::as_mut)
     }
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &InFlight> + ExactSizeIterator {
-        self.queue.iter()
+        self.queue.iter().map(Box::as_ref)
     }
 
+    #[inline]
     pub(super) fn find(&self, ticket: Ticket) -> Option<usize> {
+        if self.queue.front().is_some_and(|request| request.ticket == ticket) {
+            return Some(0);
+        }
         // Tickets are given out in the order of the queue.
         self.queue.binary_search_by_key(&ticket, |request| request.ticket).ok()
     }
@@ -378,18 +413,33 @@ impl Flights {
     /// The request whose answer comes now.
     #[inline]
     pub(super) fn current(&self) -> Option<&InFlight> {
-        self.queue.get(self.answering)
+        self.get(self.answering)
     }
 
     /// The request whose answer comes now.
     #[inline]
     pub(super) fn current_mut(&mut self) -> Option<&mut InFlight> {
-        self.queue.get_mut(self.answering)
+        self.get_mut(self.answering)
+    }
+
+    /// A request to be made and then [pushed](Self::push).
+    #[inline]
+    pub(super) fn new_request(&mut self) -> Box<InFlight> {
+        self.spare.pop().unwrap_or_else(|| Box::new(InFlight::NONE))
+    }
+
+    /// Takes back a request that has ended.
+    #[inline]
+    pub(super) fn recycle(&mut self, mut request: Box<InFlight>) {
+        request.clear();
+        if self.spare.len() < MOST_KEPT {
+            self.spare.push(request);
+        }
     }
 
     /// Puts a request behind the others.
     #[inline]
-    pub(super) fn push(&mut self, request: InFlight) {
+    pub(super) fn push(&mut self, request: Box<InFlight>) {
         if !self.open {
             self.group += 1;
         }
@@ -423,18 +473,15 @@ impl Flights {
     }
 
     /// The answer of the current request is complete.
-    #[inline]
     pub(super) fn answered(&mut self) {
-        let Some(request) = self.queue.get_mut(self.answering) else { return };
-        if request.ends_group {
-            request.phase = Phase::Sync;
-            return;
+        if let Some(request) = self.current_mut() {
+            request.phase = request.phase_when_answered();
+            self.skip_answered();
         }
-        request.phase = Phase::Answered;
-        self.skip_answered();
     }
 
     /// What needs no answer, or has it, is not waited for: a request that has written nothing.
+    #[inline]
     pub(super) fn skip_answered(&mut self) {
         while self.current().is_some_and(|request| request.phase == Phase::Answered) {
             self.answering += 1;
@@ -476,7 +523,7 @@ impl Flights {
 
     /// The request behind the current one.
     pub(super) fn after_current(&self) -> Option<&InFlight> {
-        self.queue.get(self.answering + 1)
+        self.get(self.answering + 1)
     }
 
     /// `length` bytes more belong to the current request, the last of which is numbered `end - 1`.
@@ -517,12 +564,7 @@ impl Flights {
     }
 
     #[inline]
-    pub(super) fn drop_front(&mut self) {
-        self.queue.pop_front();
-    }
-
-    #[inline]
-    pub(super) fn pop(&mut self) -> Option<InFlight> {
+    pub(super) fn pop(&mut self) -> Option<Box<InFlight>> {
         self.queue.pop_front()
     }
 
@@ -541,7 +583,7 @@ impl Flights {
     }
 
     /// Takes a group out, of which nothing was sent. The bytes of those behind it are renumbered.
-    pub(super) fn take_out(&mut self, group: Range<usize>) -> Vec<InFlight> {
+    pub(super) fn take_out(&mut self, group: Range<usize>) -> Vec<Box<InFlight>> {
         if group.end == self.queue.len() {
             self.open = false;
         }
@@ -569,11 +611,12 @@ impl Flights {
     pub(super) fn release(&mut self) {
         if self.queue.capacity() > MOST_KEPT {
             self.queue = VecDeque::new();
+            self.spare = Vec::new();
         }
     }
 
     /// Everything, when the connection breaks: the requests, and the error of the front group.
-    pub(super) fn take_all(&mut self) -> (Vec<InFlight>, Option<Failure>) {
+    pub(super) fn take_all(&mut self) -> (Vec<Box<InFlight>>, Option<Failure>) {
         self.answering = 0;
         self.open = false;
         let failure = self.failure.take().or(self.refusal.take());

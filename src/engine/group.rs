@@ -35,14 +35,16 @@ impl Engine {
     /// The buffers and the clock after the end of a group.
     #[inline]
     fn group_ended(&mut self) {
-        self.flights.skip_answered();
         if self.flights.is_empty() {
             self.flights.release();
             self.send.release();
             // Nobody may look for more before the next request.
             self.recv.release_if_empty();
             self.clock.idle();
-        } else if self.clock.is_holding() {
+            return;
+        }
+        self.flights.skip_answered();
+        if self.clock.is_holding() {
             self.stop_holding_if_drained();
         }
     }
@@ -51,39 +53,38 @@ impl Engine {
     #[inline]
     pub(super) fn complete_next(&mut self) -> Step {
         self.ended -= 1;
-        let told = match self.flights.get_mut(0) {
-            Some(request) if request.delivery.tells_rows() => {
-                let ticket = request.ticket;
-                if request.delivery == Delivery::Rows {
-                    self.last = (request.columns.take(), request.tag);
-                }
-                self.flights.drop_front();
-                Some(ticket)
+        let Some(mut request) = self.flights.pop() else { return Step::Consumed };
+        let told = if request.delivery.tells_rows() {
+            if request.delivery == Delivery::Rows {
+                std::mem::swap(&mut self.last_columns, &mut request.columns);
             }
-            _ => self.flights.pop().and_then(|request| self.complete(request)),
+            let ticket = request.ticket;
+            self.flights.recycle(request);
+            Some(ticket)
+        } else {
+            self.complete(request)
         };
         if self.ended == 0 {
             self.group_ended();
         }
-        told.map_or(Step::Consumed, Step::Complete)
+        let Some(ticket) = told else { return Step::Consumed };
+        self.whose = ticket;
+        Step::Complete
     }
 
     /// A request has succeeded for good; its ticket, if somebody wants to know.
-    fn complete(&mut self, mut request: InFlight) -> Option<Ticket> {
+    fn complete(&mut self, mut request: Box<InFlight>) -> Option<Ticket> {
         let mut statement = None;
         if matches!(request.kind, Kind::Prepare { .. }) {
             statement = self.keep_prepared(&mut request);
         }
-        let ticket = request.ticket;
-        match request.delivery {
-            Delivery::Discard => return None,
-            Delivery::Collect => {
-                let outcome = Outcome { statement, ..request.outcome() };
-                self.finished.push_back((ticket, Ok(outcome)));
-            }
-            Delivery::Events | Delivery::Rows => {}
+        let (ticket, delivery) = (request.ticket, request.delivery);
+        if delivery == Delivery::Collect {
+            let outcome = Outcome { statement, ..request.outcome() };
+            self.finished.push_back((ticket, Ok(outcome)));
         }
-        Some(ticket)
+        self.flights.recycle(request);
+        (delivery != Delivery::Discard).then_some(ticket)
     }
 
     /// A statement was prepared: the outcome has it.
@@ -166,7 +167,7 @@ impl Engine {
     }
 
     /// Ends a request that has left the queue with an error.
-    pub(super) fn fail(&mut self, request: InFlight, error: PgError) {
+    pub(super) fn fail(&mut self, request: Box<InFlight>, error: PgError) {
         let mut error = error.with_query(request.sql.text());
         let declared =
             request.aside.as_ref().map(|aside| aside.declared.as_slice()).unwrap_or_default();

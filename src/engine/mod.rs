@@ -135,15 +135,22 @@ pub struct Engine {
     pending: VecDeque<Event<'static>>,
     /// Results of collected requests, until they are taken.
     finished: VecDeque<(Ticket, PgResult<Outcome>)>,
+    /// The message that the last step has found: a row, or the tag of a command.
+    found: Message,
+    /// Whose row or command it is, or who is complete, by the last step.
+    whose: Ticket,
     /// Where the cells of the row in the current event are.
     cells: Vec<Span>,
-    /// The columns and the tag of the request that was completed last, if it delivered
-    /// [`Delivery::Rows`].
-    last: (Option<Rc<[Column]>>, CommandTag),
+    /// The columns of the request with [`Delivery::Rows`] that was completed last.
+    last_columns: Option<Rc<[Column]>>,
+    /// The tag of the command that was done last.
+    last_tag: CommandTag,
+    /// That tag came the [usual](usual) way.
+    last_was_plain: bool,
     /// How many requests at the front of the queue are complete and have not been told.
     ended: usize,
-    /// The last message was a row with these columns that was delivered as an event, and nothing has
-    /// happened since: the next row takes a short way.
+    /// The last two messages were rows with these columns, which were delivered as events, and nothing
+    /// has happened since: the next row takes a short way.
     row_run: Option<Rc<[Column]>>,
     tickets: u64,
     clock: Clock,
@@ -172,9 +179,9 @@ struct Limits {
 /// 1 KiB; an error with a long text fits.
 const MAX_STARTUP_MESSAGE: usize = 64 * 1024;
 
-/// What one step over the receive buffer led to. Copy, so that the borrow of the buffer begins
-/// after the loop.
-#[derive(Clone, Copy, Debug)]
+/// What one step over the receive buffer led to. It points to nothing: the borrow of the buffer
+/// begins after the loop, by what the engine has noted of the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// The next of the events that stand in no received byte.
     Pending,
@@ -182,14 +189,16 @@ pub(crate) enum Step {
     Starved,
     /// A message was consumed; what it caused, if anything, is in `pending`.
     Consumed,
-    /// The message is a row of the current request.
-    Row(Message),
+    /// A row of the current request was found.
+    Row,
     /// The columns of the current request are known.
     Columns,
-    /// A command is done; the message has its tag.
-    Command(Ticket, Message),
+    /// A command is done; its tag was found.
+    Command,
     /// A request is complete.
-    Complete(Ticket),
+    Complete,
+    /// The connection is broken, and everything has been told before.
+    Broken,
 }
 
 impl Engine {
@@ -218,9 +227,13 @@ impl Engine {
             session: Session::default(),
             pending: VecDeque::new(),
             finished: VecDeque::new(),
+            found: Message::NONE,
+            whose: Ticket(0),
             cells: Vec::new(),
             row_run: None,
-            last: (None, CommandTag::EMPTY),
+            last_columns: None,
+            last_tag: CommandTag::EMPTY,
+            last_was_plain: false,
             ended: 0,
             tickets: 0,
             clock: Clock::new(config, deadline),
@@ -243,6 +256,12 @@ impl Engine {
     #[inline]
     pub fn send_pending(&self) -> &[u8] {
         self.send.pending(self.send_limit())
+    }
+
+    /// Whether anything waits to be sent, now or later.
+    #[inline]
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.send.unsent() > 0
     }
 
     /// The transport has written the first `count` bytes of [`send_pending`](Self::send_pending).
@@ -293,7 +312,8 @@ impl Engine {
         // During the TLS handshake the socket is the transport's: not a byte may be taken for ours.
         let alive = self.broken.is_none() && self.transport_action().is_none();
         let full = self.recv.is_full() && self.recv.has_whole_message();
-        Interest { read: alive && !full, write: alive && !self.send_pending().is_empty() }
+        let sends = self.has_unsent() && !self.send_pending().is_empty();
+        Interest { read: alive && !full, write: alive && sends }
     }
 
     /// The next event that the received bytes mean, `None` when more bytes are needed first.
@@ -303,9 +323,10 @@ impl Engine {
     /// What broke the connection, once every ticket has got its terminal event.
     #[inline]
     pub fn next_event(&mut self) -> PgResult<Option<Event<'_>>> {
-        match self.advance()? {
-            Some(step) => Ok(self.event(step)),
-            None => Ok(None),
+        match self.advance() {
+            Step::Starved => Ok(None),
+            Step::Broken => Err(self.breakage()),
+            step => Ok(self.event(step)),
         }
     }
 
@@ -313,38 +334,73 @@ impl Engine {
     /// [`event`](Self::event) makes the event of. It borrows nothing, so a caller can look at it in
     /// a loop and keep the one event that it wants.
     #[inline]
-    pub(crate) fn advance(&mut self) -> PgResult<Option<Step>> {
+    pub(crate) fn advance(&mut self) -> Step {
         self.row_run = None;
         loop {
             if !self.pending.is_empty() {
-                return Ok(Some(Step::Pending));
+                return Step::Pending;
             }
-            if self.ended > 0 {
-                match self.complete_next() {
-                    Step::Consumed => continue,
-                    step => return Ok(Some(step)),
-                }
-            }
-            if let Some(error) = &self.broken {
-                return Err(error.clone());
-            }
-            match self.step() {
-                Ok(Step::Consumed) => {}
-                Ok(Step::Starved) => match self.end.take() {
-                    Some(error) => self.break_with(error),
-                    None => {
-                        // What passed through a login is wiped first, at its end.
-                        if self.startup.is_none() {
-                            self.recv.release_if_empty();
-                            self.release_queues();
-                        }
-                        return Ok(None);
-                    }
-                },
-                Ok(step) => return Ok(Some(step)),
-                Err(error) => self.break_with(error),
+            let step = if self.ended > 0 { self.complete_next() } else { self.step() };
+            if step != Step::Consumed {
+                return step;
             }
         }
+    }
+
+    /// Consumes one message, or several that lead to nothing.
+    #[inline]
+    fn step(&mut self) -> Step {
+        if self.startup.is_none() && self.broken.is_none() {
+            if self.recv.is_released() && self.end.is_none() {
+                self.release_queues();
+                return Step::Starved;
+            }
+            let step = self.step_usual();
+            if step != Step::Starved {
+                return step;
+            }
+        }
+        self.step_unusual()
+    }
+
+    /// Consumes one message of any kind, or finds that there is none.
+    fn step_unusual(&mut self) -> Step {
+        if self.broken.is_some() {
+            return Step::Broken;
+        }
+        let step = match self.startup {
+            None => self.step_any(),
+            Some(_) => self.step_before_ready(),
+        };
+        match step {
+            Ok(Step::Starved) => self.starved(),
+            Ok(step) => step,
+            Err(error) => {
+                self.break_with(error);
+                Step::Consumed
+            }
+        }
+    }
+
+    /// No whole message is there, and if the transport has ended none will come.
+    fn starved(&mut self) -> Step {
+        if let Some(error) = self.end.take() {
+            self.break_with(error);
+            return Step::Consumed;
+        }
+        // What passed through a login is wiped first, at its end.
+        if self.startup.is_none() {
+            self.recv.release_if_empty();
+            self.release_queues();
+        }
+        Step::Starved
+    }
+
+    /// What broke the connection.
+    #[cold]
+    pub(crate) fn breakage(&self) -> PgError {
+        let unknown = || PgError::ConnectionClosed("the connection is broken".to_owned());
+        self.broken.clone().unwrap_or_else(unknown)
     }
 
     /// Gives back what queues have grown to that are empty now.
@@ -358,25 +414,25 @@ impl Engine {
         }
     }
 
-    /// The event that a step led to; it borrows what the step only points to.
+    /// The event that a step led to; it borrows what the step has found.
     #[inline]
     pub(crate) fn event(&mut self, step: Step) -> Option<Event<'_>> {
         match step {
-            Step::Row(message) => {
-                let ticket = self.flights.current()?.ticket;
-                self.row(message).map(|row| Event::Row { ticket, row })
+            Step::Row => {
+                let ticket = self.whose;
+                self.row().map(|row| Event::Row { ticket, row })
             }
             Step::Columns => {
                 let request = self.flights.current()?;
                 let (columns, ticket) = (request.columns.as_ref()?, request.ticket);
                 Some(Event::Columns { ticket, columns })
             }
-            Step::Command(ticket, message) => {
-                Some(Event::CommandComplete { ticket, tag: self.command_tag(message) })
+            Step::Command => {
+                Some(Event::CommandComplete { ticket: self.whose, tag: self.command_tag() })
             }
-            Step::Complete(ticket) => Some(Event::Complete { ticket }),
+            Step::Complete => Some(Event::Complete { ticket: self.whose }),
             Step::Pending => self.pending.pop_front(),
-            Step::Starved | Step::Consumed => None,
+            Step::Starved | Step::Consumed | Step::Broken => None,
         }
     }
 
@@ -387,21 +443,35 @@ impl Engine {
 
     /// The row that a step has found.
     #[inline]
-    pub(crate) fn row(&self, message: Message) -> Option<RowRef<'_>> {
+    pub(crate) fn row(&self) -> Option<RowRef<'_>> {
         let columns = self.flights.current()?.columns.as_deref()?;
-        let cells = self.recv.frame(message)?.body.get(2..)?;
+        let cells = self.recv.frame(self.found)?.body.get(2..)?;
         Some(RowRef::new(columns, cells, &self.cells))
+    }
+
+    /// Whose row or command it is, or who is complete, as a step has found.
+    #[inline]
+    pub(crate) fn whose(&self) -> Ticket {
+        self.whose
     }
 
     /// The tag of the command that a step has found to be done.
     #[inline]
-    pub(crate) fn command_tag(&self, message: Message) -> CommandTag {
-        self.recv.frame(message).map_or(CommandTag::EMPTY, |frame| CommandTag::new(tag_text(frame)))
+    pub(crate) fn command_tag(&self) -> CommandTag {
+        let frame = self.recv.frame(self.found);
+        frame.map_or(CommandTag::EMPTY, |frame| CommandTag::new(tag_text(frame)))
     }
 
-    /// The columns and the tag of the request that was completed last, which delivered rows alone.
-    pub(crate) fn take_last(&mut self) -> (Option<Rc<[Column]>>, CommandTag) {
-        std::mem::replace(&mut self.last, (None, CommandTag::EMPTY))
+    /// The columns of the request that was completed last, which delivered rows alone.
+    #[inline]
+    pub(crate) fn take_last_columns(&mut self) -> Option<Rc<[Column]>> {
+        self.last_columns.take()
+    }
+
+    /// The tag of the command that was done last.
+    #[inline]
+    pub(crate) fn last_tag(&self) -> &CommandTag {
+        &self.last_tag
     }
 
     /// The columns that a step has found.
@@ -409,16 +479,8 @@ impl Engine {
         self.flights.current()?.columns.as_ref()
     }
 
-    /// Consumes one message.
-    #[inline]
-    fn step(&mut self) -> PgResult<Step> {
-        if self.startup.is_some() {
-            return self.step_before_ready();
-        }
-        match self.step_usual() {
-            Ok(Step::Starved) => {}
-            other => return other,
-        }
+    /// Consumes one message, whatever it is.
+    fn step_any(&mut self) -> PgResult<Step> {
         match self.recv.next(self.limits.message_size)? {
             Next::Message(message) => {
                 if let (true, Some(frame)) = (self.tracing.is_on(), self.recv.frame(message)) {
@@ -431,7 +493,7 @@ impl Engine {
         }
     }
 
-    /// [`step`](Self::step) before the first ReadyForQuery.
+    /// [`step_any`](Self::step_any) before the first ReadyForQuery.
     #[cold]
     fn step_before_ready(&mut self) -> PgResult<Step> {
         if let Some(startup) = &mut self.startup {
@@ -556,8 +618,8 @@ impl Engine {
         }
         self.row_run = None;
         while self.ended > 0 {
-            if let Step::Complete(ticket) = self.complete_next() {
-                self.pending.push_back(Event::Complete { ticket });
+            if self.complete_next() == Step::Complete {
+                self.pending.push_back(Event::Complete { ticket: self.whose });
             }
         }
         let sent = self.send.sent_up_to();

@@ -29,7 +29,8 @@ impl Engine {
                 return Ok(Step::Consumed);
             }
         }
-        let (spans, events) = (spans_of(columns), request.delivery.tells_rows());
+        let (ticket, events) = (request.ticket, request.delivery.tells_rows());
+        let spans = spans_of(columns);
         if self.cells.len() != spans {
             self.cells.resize(spans, Span::default());
         }
@@ -37,7 +38,8 @@ impl Engine {
         if !events {
             return Ok(Step::Consumed);
         }
-        Ok(Step::Row(message))
+        (self.whose, self.found) = (ticket, message);
+        Ok(Step::Row)
     }
 
     /// The next row of a run of rows that are delivered as events. `None` at its end, or if the

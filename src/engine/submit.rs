@@ -5,15 +5,15 @@
 
 use super::Engine;
 use super::event::Ticket;
-use super::flight::{Aside, Execute, InFlight, Kind, Sql};
+use super::flight::{Aside, Execute, Kind, Sql};
 use super::prepared::Description;
 use super::request::{Request, Submit};
 use super::statement::Statement;
-use super::write::{Written, encode, misfit};
+use super::write::{BUILTIN, Written, bound, encode, reads_as};
 use crate::config::ExecutionMode;
 use crate::error::{PgError, PgResult};
-use crate::types::Params;
-use crate::wire::frontend::{self, Bound};
+use crate::types::{Out, Params};
+use crate::wire::frontend::{self, Bound, Unwritable};
 
 impl Engine {
     /// Queues a request; never waits for the server. Its bytes are pending to be sent.
@@ -35,7 +35,7 @@ impl Engine {
         self.check_submit(&request, &submit)?;
         let start = self.send.end();
         let draft = Draft { engine: self, start };
-        let ticket = draft.engine.submit_checked(request, submit)?;
+        let ticket = draft.engine.submit_checked(request, &submit)?;
         draft.keep();
         Ok(ticket)
     }
@@ -43,7 +43,7 @@ impl Engine {
     /// [`submit`](Self::submit) of a request that may be queued. If it fails, it leaves to the
     /// caller what it has written.
     #[inline]
-    fn submit_checked(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
+    fn submit_checked(&mut self, request: Request<'_>, submit: &Submit) -> PgResult<Ticket> {
         let mode = submit.mode.unwrap_or(self.mode);
         if mode == ExecutionMode::Cached
             && (self.flights.is_open() || !self.prepared.has_unwanted())
@@ -54,14 +54,13 @@ impl Engine {
                     self.catalogue.find(sql, params).map(|statement| (statement, params))
                 }
                 Request::Execute { statement, params } => {
-                    let fits = params.len() == statement.params().len()
-                        && misfit(params, statement.params()).is_none();
+                    let fits = params.len() == statement.params().len();
                     fits.then(|| (statement.clone(), params))
                 }
                 _ => None,
             };
             if let Some((statement, params)) = known {
-                if let Some(ticket) = self.submit_known(statement, params, &submit)? {
+                if let Some(ticket) = self.submit_known(statement, params, submit)? {
                     return Ok(ticket);
                 }
             }
@@ -70,7 +69,7 @@ impl Engine {
     }
 
     /// [`submit`](Self::submit) of a statement that may be known on this connection; `None` if it
-    /// has to be parsed or described first.
+    /// has to be parsed or described first, or does not take such parameters.
     #[inline]
     fn submit_known(
         &mut self,
@@ -87,14 +86,26 @@ impl Engine {
         };
         let start = self.send.end();
         let (buf, types) = (self.send.writer(), statement.params());
-        template.write(buf, |index, buf| -> PgResult<Bound> {
-            match params.param(index).zip(types.get(index)) {
-                Some((param, oid)) => {
-                    encode(param, *oid, buf).map_err(|error| error.at_parameter(index + 1))
-                }
-                None => Ok(Bound::Null),
-            }
-        })?;
+        let written = template.write(buf, |index, buf| {
+            let Some((param, oid)) = params.param(index).zip(types.get(index)) else {
+                return Ok(Bound::Null);
+            };
+            let declared = param.declare(BUILTIN);
+            let written = if declared == *oid {
+                let mut out = Out::new(buf);
+                param.encode(BUILTIN, &mut out).and_then(|encoded| bound(&out, encoded))
+            } else if reads_as(declared, *oid) {
+                encode(param, *oid, buf)
+            } else {
+                return Err(NotWritten::Misfit);
+            };
+            written.map_err(|error| NotWritten::Error(error.at_parameter(index + 1)))
+        });
+        match written {
+            Ok(()) => {}
+            Err(NotWritten::Misfit) => return Ok(None),
+            Err(NotWritten::Error(error)) => return Err(error),
+        }
         if submit.sync {
             frontend::sync(buf);
         }
@@ -104,14 +115,16 @@ impl Engine {
         let columns = columns.clone();
         self.tickets += 1;
         let (ticket, bytes) = (Ticket(self.tickets), start..self.send.end());
-        let request = InFlight::new(ticket, kind, Sql::Statement(statement), submit, bytes);
+        let mut request = self.flights.new_request();
+        request.begin(ticket, kind, Sql::Statement(statement), submit, bytes);
+        request.columns = columns;
         self.clock.notice(submit.deadline);
-        self.flights.push(InFlight { columns, ..request });
+        self.flights.push(request);
         Ok(Some(ticket))
     }
 
     /// [`submit`](Self::submit) of any request.
-    fn submit_any(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
+    fn submit_any(&mut self, request: Request<'_>, submit: &Submit) -> PgResult<Ticket> {
         let bytes_before = self.send.end();
         if let Request::Close { statement } = request {
             self.prepared.forget(statement);
@@ -130,7 +143,7 @@ impl Engine {
         } else {
             self.prepared.take_unwanted()
         };
-        let written = self.write(request, &submit, &closes);
+        let written = self.write(request, submit, &closes);
         let Written { kind, sql, declared, columns, has_sync } = match written {
             Ok(written) => written,
             Err(error) => {
@@ -150,11 +163,10 @@ impl Engine {
         self.tickets += 1;
         self.clock.notice(submit.deadline);
         let (ticket, bytes) = (Ticket(self.tickets), bytes_before..self.send.end());
-        let mut request = InFlight {
-            ends_group: sync || has_sync,
-            columns,
-            ..InFlight::new(ticket, kind, sql, &submit, bytes)
-        };
+        let mut request = self.flights.new_request();
+        request.begin(ticket, kind, sql, submit, bytes);
+        request.ends_group = sync || has_sync;
+        request.columns = columns;
         if !declared.is_empty() || !closes.is_empty() {
             closes.reverse();
             *request.aside() = Aside { declared, closes, ..Aside::default() };
@@ -226,6 +238,19 @@ impl Engine {
             }
         }
         frontend::terminate(self.send.writer());
+    }
+}
+
+/// Why a run of a known statement was not written.
+enum NotWritten {
+    /// A parameter would not be read right as the type that the statement has for it.
+    Misfit,
+    Error(PgError),
+}
+
+impl From<Unwritable> for NotWritten {
+    fn from(unwritable: Unwritable) -> Self {
+        Self::Error(unwritable.into())
     }
 }
 

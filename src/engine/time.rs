@@ -147,7 +147,7 @@ impl Engine {
     }
 
     /// Removes the group that a request belongs to, if nothing of it was sent.
-    pub(super) fn take_back(&mut self, index: usize) -> Option<Vec<InFlight>> {
+    pub(super) fn take_back(&mut self, index: usize) -> Option<Vec<Box<InFlight>>> {
         let group = self.flights.group_of(index);
         let sent = self.send.sent_up_to();
         self.flights.get(group.start).filter(|request| !request.is_sent(sent))?;

@@ -6,81 +6,109 @@
 
 use std::rc::Rc;
 
+use super::buffer::split_message;
 use super::event::{CommandTag, Delivery};
 use super::flight::Phase;
 use super::rows::cells;
 use super::{Engine, Step};
-use crate::error::PgResult;
 use crate::row::{Span, check_cells, spans_of};
 use crate::wire::backend::{TransactionStatus, tag};
 
 impl Engine {
     /// Takes messages as long as they are usual and lead to nothing. [`Step::Starved`] means that
-    /// the next one is not usual, or has not come.
+    /// the next one is not usual, or has not come; what is wrong with one is found on the long way.
     #[inline]
-    pub(super) fn step_usual(&mut self) -> PgResult<Step> {
+    pub(super) fn step_usual(&mut self) -> Step {
         let (limit, sent) = (self.limits.message_size, self.send.sent_up_to());
-        let Some(request) = self.flights.current_mut() else { return Ok(Step::Starved) };
+        let Some(mut request) = self.flights.current_mut() else { return Step::Starved };
         if !request.is_sent(sent) || self.tracing.is_on() {
-            return Ok(Step::Starved);
+            return Step::Starved;
         }
-        while let Some((kind, body)) = self.recv.peek(limit) {
+        let mut unread = self.recv.unread();
+        while let Some((kind, body, behind)) = split_message(unread, limit) {
             match (kind, request.phase) {
                 (tag::DATA_ROW, Phase::PortalRows) => {
                     let Some(columns) = request.columns.as_deref().map(<[_]>::len) else { break };
-                    let row = cells(body, columns)?;
-                    request.has_rows = true;
+                    let Ok(row) = cells(body, columns) else { break };
+                    let in_run = std::mem::replace(&mut request.has_rows, true);
                     if let (Delivery::Collect, Some(rows)) = (request.delivery, &mut request.rows) {
                         // Nobody else has the set until it is finished.
                         let Some(rows) = Rc::get_mut(rows) else { break };
-                        rows.push(row)?;
-                        self.recv.skip(kind, body.len());
+                        if rows.push(row).is_err() {
+                            break;
+                        }
+                        unread = behind;
                         continue;
                     }
                     if self.cells.len() != spans_of(columns) {
                         self.cells.resize(spans_of(columns), Span::default());
                     }
                     // A row that is drained is checked too.
-                    check_cells(row, columns, &mut self.cells)?;
-                    let message = self.recv.skip(kind, body.len());
+                    if check_cells(row, columns, &mut self.cells).is_err() {
+                        break;
+                    }
                     if request.delivery.tells_rows() {
-                        self.row_run.clone_from(&request.columns);
-                        return Ok(Step::Row(message));
+                        if in_run {
+                            self.row_run.clone_from(&request.columns);
+                        }
+                        self.whose = request.ticket;
+                        self.found = self.recv.consume_to(behind.len(), kind, body.len());
+                        return Step::Row;
                     }
                 }
                 (tag::BIND_COMPLETE, Phase::Bind) if body.is_empty() && !request.describes() => {
-                    self.recv.skip(kind, 0);
                     if request.bound() && request.delivery == Delivery::Events {
-                        return Ok(Step::Columns);
+                        self.recv.consume_to(behind.len(), kind, 0);
+                        return Step::Columns;
                     }
                 }
                 (tag::COMMAND_COMPLETE, Phase::PortalRows) => {
                     let [text @ .., 0] = body else { break };
-                    // Some commands have consequences: COMMIT, DISCARD ALL, VACUUM and others. None
-                    // of them is among those that begin so.
-                    let is_plain = matches!(text, [b'S' | b'I' | b'U' | b'M', ..])
-                        || text.starts_with(b"DELETE");
-                    if !is_plain || !CommandTag::is_one(text) {
-                        break;
+                    // One tag is often like the one before.
+                    if !(self.last_was_plain && self.last_tag.as_bytes() == text) {
+                        if !is_plain(text) {
+                            break;
+                        }
+                        self.last_tag.set(text);
+                        self.last_was_plain = true;
                     }
                     let (ticket, delivery) = (request.ticket, request.delivery);
-                    let is_last = request.command_done(text);
-                    let message = self.recv.skip(kind, body.len());
-                    if is_last {
-                        self.flights.answered();
+                    if request.command_done(text) {
+                        request.phase = request.phase_when_answered();
+                        if request.phase == Phase::Answered {
+                            self.flights.skip_answered();
+                        }
                     }
-                    return Ok(match delivery {
-                        Delivery::Events => Step::Command(ticket, message),
-                        _ => Step::Consumed,
-                    });
+                    if delivery == Delivery::Events {
+                        self.whose = ticket;
+                        self.found = self.recv.consume_to(behind.len(), kind, body.len());
+                        return Step::Command;
+                    }
+                    unread = behind;
+                    match self.flights.current_mut() {
+                        Some(next) if next.is_sent(sent) => request = next,
+                        _ => break,
+                    }
+                    continue;
                 }
                 (tag::READY_FOR_QUERY, Phase::Sync) if body == b"I" && request.can_end(sent) => {
-                    self.recv.skip(kind, 1);
-                    return Ok(self.ready(TransactionStatus::Idle));
+                    self.recv.consume_to(behind.len(), kind, 1);
+                    return self.ready(TransactionStatus::Idle);
                 }
                 _ => break,
             }
+            unread = behind;
         }
-        Ok(Step::Starved)
+        let left = unread.len();
+        self.recv.consume_but(left);
+        Step::Starved
     }
+}
+
+/// Whether the tag is that of a command without consequences for the session. COMMIT, DISCARD ALL,
+/// VACUUM and others have some; none of them begins as these do.
+#[inline]
+fn is_plain(tag: &[u8]) -> bool {
+    let begins_so = matches!(tag, [b'S' | b'I' | b'U' | b'M', ..]) || tag.starts_with(b"DELETE");
+    begins_so && CommandTag::is_one(tag)
 }

@@ -332,7 +332,7 @@ fn declare<'a>(
 }
 
 /// What the parameters declare themselves by.
-const BUILTIN: &TypeMap = TypeMap::builtin();
+pub(super) const BUILTIN: &TypeMap = TypeMap::builtin();
 
 /// Whether a parameter that declares itself as `declared` means the same where the server expects
 /// `expected`, if it goes as it is or as text.
@@ -341,7 +341,7 @@ const BUILTIN: &TypeMap = TypeMap::builtin();
 /// from the integer type gives, or refused. That is not so for other types: a cast of a float4
 /// to float8, or of a timestamptz to timestamp, gives another value than reading its text.
 #[inline]
-fn reads_as(declared: Oid, expected: Oid) -> bool {
+pub(super) fn reads_as(declared: Oid, expected: Oid) -> bool {
     const INTEGERS: [Oid; 3] = [Oid::INT2, Oid::INT4, Oid::INT8];
     const NUMBERS: [Oid; 6] =
         [Oid::INT2, Oid::INT4, Oid::INT8, Oid::FLOAT4, Oid::FLOAT8, Oid::NUMERIC];
@@ -355,6 +355,12 @@ fn reads_as(declared: Oid, expected: Oid) -> bool {
 pub(super) fn encode(param: &dyn ToSql, oid: Oid, buf: &mut Vec<u8>) -> PgResult<Bound> {
     let mut out = Out::new(buf);
     let encoded = encode_as(param, oid, BUILTIN, &mut out)?;
+    bound(&out, encoded)
+}
+
+/// What is said of a value that was encoded.
+#[inline]
+pub(super) fn bound(out: &Out<'_>, encoded: Encoded) -> PgResult<Bound> {
     if out.overflowed() {
         return Err(Unwritable::TooLong.into());
     }

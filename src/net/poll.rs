@@ -16,14 +16,14 @@ pub(crate) struct Source<'a> {
 /// Waits in poll(2) until the source is ready or in error, or `deadline` has come; without a source
 /// just for the deadline. Returns whether it is ready.
 ///
-/// `now` spares a look at the clock if the caller has just had one. A signal does not end the wait:
-/// it goes on for what is left of the time.
+/// `left` spares a look at the clock if the caller knows how long it is until then. A signal does
+/// not end the wait: it goes on for what is left of the time.
 pub(crate) fn wait(
     source: Option<Source<'_>>,
     deadline: Option<Instant>,
-    now: Option<Instant>,
+    left: Option<Duration>,
 ) -> io::Result<bool> {
-    let mut now = now;
+    let mut left = left;
     let mut fds = source.map(|source| {
         let read = if source.read { libc::POLLIN } else { 0 };
         let write = if source.write { libc::POLLOUT } else { 0 };
@@ -34,8 +34,8 @@ pub(crate) fn wait(
         None => (std::ptr::null_mut(), 0),
     };
     loop {
-        let timeout = deadline.map(|deadline| {
-            deadline.saturating_duration_since(now.take().unwrap_or_else(Instant::now))
+        let timeout = left.take().or_else(|| {
+            deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         });
         // SAFETY: `pointer` is either null with a count of 0, or points to `fds`, which lives until
         // the end of this function; poll writes only the `revents` of `count` entries. The
@@ -59,8 +59,9 @@ const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 /// A timeout for poll(2): rounded up, so that it never ends early and spins; -1 for none.
 fn milliseconds(timeout: Option<Duration>) -> libc::c_int {
     let Some(timeout) = timeout else { return -1 };
-    let up = timeout.checked_add(Duration::from_micros(999)).unwrap_or(timeout);
-    libc::c_int::try_from(up.as_millis()).unwrap_or(libc::c_int::MAX)
+    let up = timeout.subsec_nanos().div_ceil(1_000_000);
+    let all = timeout.as_secs().saturating_mul(1_000).saturating_add(up.into());
+    libc::c_int::try_from(all).unwrap_or(libc::c_int::MAX)
 }
 
 #[cfg(test)]
@@ -75,7 +76,7 @@ mod tests {
         let ms = |duration| milliseconds(Some(duration));
         assert_eq!(milliseconds(None), -1);
         assert_eq!(ms(Duration::ZERO), 0);
-        assert_eq!(ms(Duration::from_nanos(1_000)), 1);
+        assert_eq!(ms(Duration::from_nanos(1)), 1);
         assert_eq!(ms(Duration::from_millis(5)), 5);
         assert_eq!(ms(Duration::from_micros(5_001)), 6);
         assert_eq!(ms(Duration::MAX), libc::c_int::MAX);

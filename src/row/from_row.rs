@@ -43,7 +43,7 @@ fn wrong_width(row: RowRef<'_>, expected: usize) -> PgError {
 macro_rules! tuple {
     ($count:literal: $($name:ident),+) => {
         impl<'a, $($name: FromSql<'a>),+> FromRow<'a> for ($($name,)+) {
-            #[inline]
+            #[inline(always)]
             #[allow(non_snake_case, reason = "one list of names for types and values")]
             fn from_row(row: RowRef<'a>) -> PgResult<Self> {
                 // The columns are named as their types: A, B ...

@@ -102,7 +102,7 @@ impl<'a> RowRef<'a> {
 }
 
 /// The value of a cell, `None` for NULL.
-#[inline]
+#[inline(always)]
 pub(super) fn read<'a, T: FromSql<'a>>(column: &Column, cell: Option<&'a [u8]>) -> PgResult<T> {
     let value = match cell {
         Some(bytes) => T::from_sql(Cell::new(column.oid, column.format, bytes)),
@@ -116,6 +116,7 @@ pub(super) fn read<'a, T: FromSql<'a>>(column: &Column, cell: Option<&'a [u8]>) 
 
 /// Adds to a conversion error the column that it happened in.
 #[cold]
+#[inline(never)]
 fn in_column(mut error: PgError, column: &Column) -> PgError {
     if let PgError::TypeConversion(conversion) = &mut error {
         conversion.column = Some(column.name.to_string());

@@ -68,18 +68,31 @@ impl<'a> Cell<'a> {
         self.bytes
     }
 
+    /// The bytes of a value of this type that came in binary with just this length, as nearly every
+    /// one does.
+    #[inline(always)]
+    pub(super) fn binary<const N: usize>(self, oid: Oid) -> Option<[u8; N]> {
+        let is_expected = matches!(self.format, Format::Binary) && self.oid == oid;
+        self.bytes.try_into().ok().filter(|_| is_expected)
+    }
+
     /// The bytes as text.
     ///
     /// # Errors
     ///
     /// [`PgError::TypeConversion`] when they are not valid UTF-8. The driver keeps
     /// `client_encoding` at UTF8, so this means that the bytes are not text at all.
+    #[inline(always)]
     pub fn text<T>(self) -> Result<&'a str, PgError> {
-        std::str::from_utf8(self.bytes).map_err(|_| self.invalid::<T>("the bytes are not UTF-8"))
+        match std::str::from_utf8(self.bytes) {
+            Ok(text) => Ok(text),
+            Err(_) => Err(self.invalid::<T>("the bytes are not UTF-8")),
+        }
     }
 
     /// The error for a cell of a type that `T` cannot be read from.
     #[cold]
+    #[inline(never)]
     pub fn mismatch<T>(self) -> PgError {
         let message = "this Rust type does not read that SQL type; read it as one that does, as a \
                        PgValue, or cast it in the SQL";
@@ -89,6 +102,7 @@ impl<'a> Cell<'a> {
     /// The error for a cell of the right type whose bytes make no sense: too short, too long, out
     /// of range.
     #[cold]
+    #[inline(never)]
     pub fn invalid<T>(self, why: impl Into<String>) -> PgError {
         self.conversion::<T>(why.into())
     }

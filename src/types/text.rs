@@ -155,17 +155,23 @@ pub(super) fn unreadable<T>(cell: Cell<'_>) -> PgError {
 }
 
 impl<'a> FromSql<'a> for &'a str {
-    #[inline]
+    #[inline(always)]
     fn from_sql(cell: Cell<'a>) -> PgResult<Self> {
-        if let (Format::Binary, Oid::TEXT | Oid::VARCHAR) = (cell.format(), cell.oid()) {
-            return cell.text::<Self>();
+        match (cell.format(), cell.oid()) {
+            (Format::Binary, Oid::TEXT | Oid::VARCHAR) => cell.text::<Self>(),
+            _ => borrowed(cell),
         }
-        match string::<Self>(cell)? {
-            Cow::Borrowed(text) => Ok(text),
-            Cow::Owned(_) => Err(cell.invalid::<Self>(
-                "a \"char\" above 127 is not text that could be borrowed; read it as String or i8",
-            )),
-        }
+    }
+}
+
+/// The text of a cell of another type.
+#[inline(never)]
+fn borrowed(cell: Cell<'_>) -> PgResult<&str> {
+    match string::<&str>(cell)? {
+        Cow::Borrowed(text) => Ok(text),
+        Cow::Owned(_) => Err(cell.invalid::<&str>(
+            "a \"char\" above 127 is not text that could be borrowed; read it as String or i8",
+        )),
     }
 }
 

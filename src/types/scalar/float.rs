@@ -25,16 +25,24 @@ impl FromSql<'_> for f32 {
 }
 
 impl FromSql<'_> for f64 {
-    #[inline]
+    #[inline(always)]
     fn from_sql(cell: Cell<'_>) -> PgResult<Self> {
-        match (cell.format(), cell.oid()) {
-            (Format::Binary, Oid::FLOAT8) => fixed::<Self, 8>(cell).map(Self::from_be_bytes),
-            (Format::Text, Oid::FLOAT8) => float_text(cell, Self::is_finite),
-            // The digits of a float4 stand for the nearest float4: it has to be read as one first,
-            // so that text and binary give the same number.
-            (_, Oid::FLOAT4) => f32::from_sql(cell).map(Self::from),
-            _ => Err(cell.mismatch::<Self>()),
+        match cell.binary(Oid::FLOAT8) {
+            Some(bytes) => Ok(Self::from_be_bytes(bytes)),
+            None => f64_of_any(cell),
         }
+    }
+}
+
+#[inline(never)]
+fn f64_of_any(cell: Cell<'_>) -> PgResult<f64> {
+    match (cell.format(), cell.oid()) {
+        (Format::Binary, Oid::FLOAT8) => fixed::<f64, 8>(cell).map(f64::from_be_bytes),
+        (Format::Text, Oid::FLOAT8) => float_text(cell, f64::is_finite),
+        // The digits of a float4 stand for the nearest float4: it has to be read as one first, so
+        // that text and binary give the same number.
+        (_, Oid::FLOAT4) => f32::from_sql(cell).map(f64::from),
+        _ => Err(cell.mismatch::<f64>()),
     }
 }
 

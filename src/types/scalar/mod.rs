@@ -63,12 +63,14 @@ pub(super) fn fixed<T, const N: usize>(cell: Cell<'_>) -> PgResult<[u8; N]> {
 }
 
 #[cold]
+#[inline(never)]
 fn wrong_length<T>(cell: Cell<'_>, expected: usize) -> PgError {
     let length = cell.bytes().len();
     cell.invalid::<T>(format!("the value has {length} bytes instead of {expected}"))
 }
 
 /// An integer as the server prints it: digits, with `-` before them or nothing.
+#[inline(never)]
 fn integer_text<T: FromStr>(cell: Cell<'_>) -> PgResult<T> {
     let text = cell.text::<T>()?;
     match text.parse() {
@@ -89,33 +91,43 @@ impl FromSql<'_> for i16 {
 }
 
 impl FromSql<'_> for i32 {
-    #[inline]
+    #[inline(always)]
     fn from_sql(cell: Cell<'_>) -> PgResult<Self> {
-        match (cell.format(), cell.oid()) {
-            (Format::Binary, Oid::INT4) => fixed::<Self, 4>(cell).map(Self::from_be_bytes),
-            (Format::Binary, Oid::INT2) => {
-                fixed::<Self, 2>(cell).map(i16::from_be_bytes).map(Self::from)
-            }
-            (Format::Text, Oid::INT4 | Oid::INT2) => integer_text(cell),
-            _ => Err(cell.mismatch::<Self>()),
+        match cell.binary(Oid::INT4) {
+            Some(bytes) => Ok(Self::from_be_bytes(bytes)),
+            None => i32_of_any(cell),
         }
     }
 }
 
+#[inline(never)]
+fn i32_of_any(cell: Cell<'_>) -> PgResult<i32> {
+    match (cell.format(), cell.oid()) {
+        (Format::Binary, Oid::INT4) => fixed::<i32, 4>(cell).map(i32::from_be_bytes),
+        (Format::Binary, Oid::INT2) => fixed::<i32, 2>(cell).map(i16::from_be_bytes).map(i32::from),
+        (Format::Text, Oid::INT4 | Oid::INT2) => integer_text(cell),
+        _ => Err(cell.mismatch::<i32>()),
+    }
+}
+
 impl FromSql<'_> for i64 {
-    #[inline]
+    #[inline(always)]
     fn from_sql(cell: Cell<'_>) -> PgResult<Self> {
-        match (cell.format(), cell.oid()) {
-            (Format::Binary, Oid::INT8) => fixed::<Self, 8>(cell).map(Self::from_be_bytes),
-            (Format::Binary, Oid::INT4) => {
-                fixed::<Self, 4>(cell).map(i32::from_be_bytes).map(Self::from)
-            }
-            (Format::Binary, Oid::INT2) => {
-                fixed::<Self, 2>(cell).map(i16::from_be_bytes).map(Self::from)
-            }
-            (Format::Text, Oid::INT8 | Oid::INT4 | Oid::INT2) => integer_text(cell),
-            _ => Err(cell.mismatch::<Self>()),
+        match cell.binary(Oid::INT8) {
+            Some(bytes) => Ok(Self::from_be_bytes(bytes)),
+            None => i64_of_any(cell),
         }
+    }
+}
+
+#[inline(never)]
+fn i64_of_any(cell: Cell<'_>) -> PgResult<i64> {
+    match (cell.format(), cell.oid()) {
+        (Format::Binary, Oid::INT8) => fixed::<i64, 8>(cell).map(i64::from_be_bytes),
+        (Format::Binary, Oid::INT4) => fixed::<i64, 4>(cell).map(i32::from_be_bytes).map(i64::from),
+        (Format::Binary, Oid::INT2) => fixed::<i64, 2>(cell).map(i16::from_be_bytes).map(i64::from),
+        (Format::Text, Oid::INT8 | Oid::INT4 | Oid::INT2) => integer_text(cell),
+        _ => Err(cell.mismatch::<i64>()),
     }
 }
 

@@ -55,19 +55,32 @@ macro_rules! number_codec {
         }
 
         impl FromSql<'_> for $type {
-            #[inline]
+            #[inline(always)]
             fn from_sql(cell: Cell<'_>) -> PgResult<Self> {
+                let number = cell.binary(Oid::$oid).map(<$number>::from_be_bytes);
+                match number.map(Self::check) {
+                    Some(Ok(value)) => Ok(value),
+                    checked => Self::other(cell, checked),
+                }
+            }
+        }
+
+        impl $type {
+            /// A cell that is not in binary, or not right.
+            #[inline(never)]
+            fn other(
+                cell: Cell<'_>,
+                checked: Option<Result<Self, &'static str>>,
+            ) -> PgResult<Self> {
                 if cell.oid() != Oid::$oid {
                     return Err(cell.mismatch::<Self>());
                 }
-                match cell.format() {
-                    Format::Binary => match cell.bytes().try_into() {
-                        Ok(bytes) => Self::check(<$number>::from_be_bytes(bytes)),
-                        Err(_) => Err("the value has the wrong length"),
-                    },
-                    Format::Text => Self::parse(cell.text::<Self>()?),
-                }
-                .map_err(|why| cell.invalid::<Self>(why))
+                let value = match (checked, cell.format()) {
+                    (Some(checked), _) => checked,
+                    (None, Format::Binary) => Err("the value has the wrong length"),
+                    (None, Format::Text) => Self::parse(cell.text::<Self>()?),
+                };
+                value.map_err(|why| cell.invalid::<Self>(why))
             }
         }
 

@@ -40,6 +40,6 @@ pub fn retry<T>(max_retries: u32, work: impl FnMut() -> PgResult<T>) -> PgResult
 }
 
 /// Waits. A failure of poll(2) without descriptors only makes the pause shorter.
-fn pause(time: Duration) {
+pub(super) fn pause(time: Duration) {
     let _ = wait(None, Instant::now().checked_add(time), None);
 }

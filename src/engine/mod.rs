@@ -142,6 +142,8 @@ pub struct Engine {
     last: (Option<Rc<[Column]>>, CommandTag),
     /// How many requests at the front of the queue are complete and have not been told.
     ended: usize,
+    /// How many requests the server failed with an error that is safe to retry.
+    retryable_failures: u64,
     /// The last message was a row with these columns that was delivered as an event, and nothing has
     /// happened since: the next row takes a short way.
     row_run: Option<Rc<[Column]>>,
@@ -222,6 +224,7 @@ impl Engine {
             row_run: None,
             last: (None, CommandTag::EMPTY),
             ended: 0,
+            retryable_failures: 0,
             tickets: 0,
             clock: Clock::new(config, deadline),
             limits: Limits {
@@ -488,6 +491,13 @@ impl Engine {
     /// Whether requests are unanswered that deliver events.
     pub fn has_event_requests(&self) -> bool {
         self.flights.iter().any(|request| request.delivery.tells_rows())
+    }
+
+    /// How many requests the server has failed so far with an error that is [safe to
+    /// retry](PgError::is_safe_to_retry). One that only shared the group of such a request does not
+    /// count.
+    pub(crate) fn retryable_failures(&self) -> u64 {
+        self.retryable_failures
     }
 
     /// Whether startup is over.

@@ -266,6 +266,17 @@ mod tests {
     }
 
     #[test]
+    fn h10_what_keeps_a_transaction_is_told_from_what_does_not() {
+        for sql in ["commit", "END", " ;; /* now */ Commit and chain", "prepare transaction 'x'"] {
+            assert!(is_commit(sql), "{sql}");
+        }
+        for sql in ["", ";", "rollback", "abort", "\"commit\"", "'end'", "rollback; commit", "ends"]
+        {
+            assert!(!is_commit(sql), "{sql}");
+        }
+    }
+
+    #[test]
     fn h48_a_copy_through_the_connection_is_told_by_its_direction() {
         for (sql, call) in [
             ("COPY t FROM STDIN", "copy_in"),

@@ -446,6 +446,27 @@ fn h2_b14_a_commit_that_is_answered_too_late_is_told_and_never_repeated() {
 }
 
 #[test]
+fn b14_a_commit_that_is_never_answered_ends_the_connection() {
+    let server = FakeServer::start(|conn| {
+        conn.login()?;
+        answer(conn, "BEGIN", b'T')?;
+        conn.expect_query("COMMIT")?;
+        conn.drain()
+    });
+    let config = fake_config(&server).drain_timeout(SHORT);
+    let mut db = PgConnection::connect(&config).unwrap();
+    let mut tx = db.begin_transaction().unwrap();
+    tx.set_io_timeout(SHORT);
+    assert!(matches!(tx.commit(), Err(PgError::Timeout(_))));
+    db.set_io_timeout(LONG);
+    let error = db.begin_transaction().unwrap_err();
+    assert!(matches!(error, PgError::NotSent(_)), "{error}");
+    assert!(db.is_broken());
+    drop(db);
+    server.join();
+}
+
+#[test]
 fn h2_b14_a_connection_that_is_lost_in_a_commit_is_told_and_not_repeated() {
     let server = FakeServer::start(|conn| {
         conn.login()?;

@@ -59,6 +59,14 @@ impl PgConnection {
     /// # Ok::<(), chopin_pg::PgError>(())
     /// ```
     ///
+    /// `work` gets a reference, so it cannot commit by itself:
+    ///
+    /// ```compile_fail,E0507
+    /// # let mut connection = chopin_pg::PgConnection::connect(&chopin_pg::PgConfig::from_url("")?)?;
+    /// connection.transaction(|tx| tx.commit())?;
+    /// # Ok::<(), chopin_pg::PgError>(())
+    /// ```
+    ///
     /// The error may be of any type that a [`PgError`] can become. If a transaction is open
     /// already, `work` becomes a part of it: as
     /// [`begin_transaction`](Self::begin_transaction) says.

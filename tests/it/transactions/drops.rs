@@ -164,6 +164,19 @@ fn s7_3_what_could_not_begin_leaves_nothing_open() {
     insert(&mut db, 2).unwrap();
     db.commit().unwrap();
     assert_eq!(numbers(&mut db), [1, 2]);
+    // So for a savepoint.
+    let mut tx = db.begin_transaction().unwrap();
+    let _ticket = tx.submit(Request::Query { sql: "select 1", params: &() }, Delivery::Events);
+    assert!(matches!(tx.begin_savepoint("a"), Err(PgError::Busy)));
+    run_events(&mut tx, 1, |_| {}).unwrap();
+    tx.set_io_timeout(Duration::ZERO);
+    let error = tx.begin_savepoint("a").unwrap_err();
+    assert!(matches!(error, PgError::Timeout(_) | PgError::NotSent(_)), "{error}");
+    tx.set_io_timeout(LONG);
+    insert(&mut tx, 3).unwrap();
+    tx.commit().unwrap();
+    assert_eq!(numbers(&mut db), [1, 2, 3]);
+    assert_idle(&mut db);
 }
 
 #[test]

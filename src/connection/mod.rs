@@ -12,12 +12,15 @@
 //! | `rows.rs` | streaming rows |
 //! | `pipeline.rs` | several requests in one round trip |
 //! | `kept.rs` | notices and notifications that nobody has fetched yet |
-//! | `transaction.rs` | begin, commit, rollback, reset |
+//! | `transaction.rs`, `transaction/` | transactions: single calls, guards, savepoints, retries |
+//! | `advisory.rs` | advisory locks |
+//! | `quote.rs` | names and texts as parts of a statement |
 //! | `retry.rs` | doing work again after an error that is safe to retry |
 //!
 //! Every blocking call is the same small loop: submit to the engine, move bytes, take events, wait
 //! in poll(2). There is no second path.
 
+mod advisory;
 mod blocking;
 mod connect;
 mod drive;
@@ -26,6 +29,7 @@ mod nonblocking;
 mod pipeline;
 mod prepared;
 mod query;
+mod quote;
 mod retry;
 mod rows;
 mod transaction;
@@ -36,11 +40,14 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
+pub use self::advisory::{AdvisoryKey, AdvisoryLock};
 pub use self::drive::Drive;
 pub use self::pipeline::{Pipeline, PipelineResult};
 pub use self::query::SimpleResult;
+pub use self::quote::{quote_identifier, quote_literal};
 pub use self::retry::retry;
 pub use self::rows::Rows;
+pub use self::transaction::{IsolationLevel, Transaction, TransactionBuilder};
 pub use crate::config::DEFAULT_IO_TIMEOUT;
 pub use crate::engine::{
     CommandTag, Deadline, Delivery, Event, Interest, Notification, Outcome, ParamSets, Request,
@@ -207,6 +214,9 @@ pub struct PgConnection {
     /// How many dropped messages an event has told.
     dropped_told: u64,
     last_tag: CommandTag,
+    /// How many guards of savepoints there are: names the next one. Says nothing about the
+    /// transaction.
+    savepoints: u32,
 }
 
 type NoticeHandler = Box<dyn FnMut(&Notice)>;

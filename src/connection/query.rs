@@ -214,7 +214,7 @@ impl PgConnection {
     }
 }
 
-fn exactly_one(rows: Vec<Row>) -> PgResult<Row> {
+pub(super) fn exactly_one(rows: Vec<Row>) -> PgResult<Row> {
     match <[Row; 1]>::try_from(rows) {
         Ok([row]) => Ok(row),
         Err(rows) => Err(PgError::Rows { expected: "exactly one row", got: rows.len() as u64 }),

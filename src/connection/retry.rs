@@ -13,7 +13,8 @@ use crate::net::wait;
 /// Repeated is only what the server surely did not do: serialization failures, deadlocks, requests
 /// that were never sent, and connects that were refused because the server is starting or full. A
 /// timeout never is. `work` should be a whole transaction, and begin with what makes a new one
-/// possible.
+/// possible; [`run_serializable`](crate::PgConnection::run_serializable) and
+/// [`run_with_retries`](crate::TransactionBuilder::run_with_retries) do that by themselves.
 ///
 /// ```no_run
 /// use chopin_pg::retry;
@@ -40,6 +41,6 @@ pub fn retry<T>(max_retries: u32, work: impl FnMut() -> PgResult<T>) -> PgResult
 }
 
 /// Waits. A failure of poll(2) without descriptors only makes the pause shorter.
-fn pause(time: Duration) {
+pub(super) fn pause(time: Duration) {
     let _ = wait(None, Instant::now().checked_add(time), None);
 }

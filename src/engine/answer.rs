@@ -10,7 +10,8 @@ use std::rc::Rc;
 
 use super::buffer::Message;
 use super::event::{CommandTag, Delivery, Event, Notification};
-use super::flight::{Execute, InFlight, Kind, Phase, Remedy, Sql};
+use super::flight::{Execute, Flights, InFlight, Kind, Phase, Remedy, Sql};
+use super::keyword::is_commit;
 use super::{Engine, Session, Step};
 use crate::error::{PgError, PgResult, ServerError, SqlState};
 use crate::row::Column;
@@ -169,6 +170,7 @@ impl Engine {
         match text {
             text if commits(text) => self.flights.commit(),
             b"DISCARD ALL" | b"DEALLOCATE ALL" => self.prepared.clear(),
+            b"ROLLBACK" => refuse_commit(&mut self.flights),
             _ => {}
         }
         let Some(request) = self.flights.current_mut() else { return Ok(Step::Consumed) };
@@ -255,6 +257,15 @@ impl Engine {
         let error = sets.into_iter().fold(error, PgError::at_parameter_set);
         self.flights.fail(error, remedy);
         Ok(())
+    }
+}
+
+/// A ROLLBACK is done. For a COMMIT that is no success: the transaction had failed before.
+fn refuse_commit(flights: &mut Flights) {
+    // Behind a statement that has succeeded no transaction is failed: it can only be the first.
+    let is_refused = |request: &InFlight| request.commands == 0 && is_commit(request.sql.text());
+    if flights.current().is_some_and(is_refused) {
+        flights.refuse(PgError::RolledBack);
     }
 }
 

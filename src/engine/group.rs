@@ -125,6 +125,7 @@ impl Engine {
                 None => return,
             },
         };
+        self.retryable_failures += u64::from(error.is_safe_to_retry());
         let not_run = |error: &PgError| match error {
             PgError::NotRun(_) => error.clone(),
             error => PgError::NotRun(Box::new(error.clone())),

@@ -62,6 +62,13 @@ pub(super) fn is_call(sql: &str) -> bool {
     Words::new(sql).next().is_some_and(|word| word.eq_ignore_ascii_case("call"))
 }
 
+/// Whether `sql` begins with what ends a transaction to keep it: COMMIT, END, PREPARE TRANSACTION.
+pub(super) fn is_commit(sql: &str) -> bool {
+    let word = Words::new(sql).find(|word| *word != ";");
+    let is = |known: &&str| word.is_some_and(|word| word.eq_ignore_ascii_case(known));
+    ["commit", "end", "prepare"].iter().any(is)
+}
+
 /// The bare words of an SQL text that stand outside of parentheses, in order, and the semicolons
 /// between its statements. Comments, string constants (also dollar-quoted) and quoted names are
 /// passed over; a qualified name is one word.
@@ -255,6 +262,17 @@ mod tests {
             ["", "select call()", "(call p())", "\"call\" p()", "'call'", "calls", "do $$ call $$"]
         {
             assert!(!is_call(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn h10_what_keeps_a_transaction_is_told_from_what_does_not() {
+        for sql in ["commit", "END", " ;; /* now */ Commit and chain", "prepare transaction 'x'"] {
+            assert!(is_commit(sql), "{sql}");
+        }
+        for sql in ["", ";", "rollback", "abort", "\"commit\"", "'end'", "rollback; commit", "ends"]
+        {
+            assert!(!is_commit(sql), "{sql}");
         }
     }
 

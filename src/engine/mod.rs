@@ -149,6 +149,8 @@ pub struct Engine {
     last_was_plain: bool,
     /// How many requests at the front of the queue are complete and have not been told.
     ended: usize,
+    /// How many requests the server failed with an error that is safe to retry.
+    retryable_failures: u64,
     /// The last two messages were rows with these columns, which were delivered as events, and nothing
     /// has happened since: the next row takes a short way.
     row_run: Option<Rc<[Column]>>,
@@ -235,6 +237,7 @@ impl Engine {
             last_tag: CommandTag::EMPTY,
             last_was_plain: false,
             ended: 0,
+            retryable_failures: 0,
             tickets: 0,
             clock: Clock::new(config, deadline),
             limits: Limits {
@@ -550,6 +553,13 @@ impl Engine {
     /// Whether requests are unanswered that deliver events.
     pub fn has_event_requests(&self) -> bool {
         self.flights.iter().any(|request| request.delivery.tells_rows())
+    }
+
+    /// How many requests the server has failed so far with an error that is [safe to
+    /// retry](PgError::is_safe_to_retry). One that only shared the group of such a request does not
+    /// count.
+    pub(crate) fn retryable_failures(&self) -> u64 {
+        self.retryable_failures
     }
 
     /// Whether startup is over.

@@ -4,7 +4,7 @@
 //! rolls the buffer back to where it was.
 
 use super::Engine;
-use super::event::Ticket;
+use super::event::{Delivery, Ticket};
 use super::flight::{Aside, Execute, Kind, Sql};
 use super::prepared::Description;
 use super::request::{Request, Submit};
@@ -174,6 +174,24 @@ impl Engine {
         request.phase = request.first_phase();
         self.flights.push(request);
         Ok(Ticket(self.tickets))
+    }
+
+    /// Queues statements that clean up after a dropped handle, such as ROLLBACK after a transaction:
+    /// behind everything else, an open group included, which is ended. Limits do not count, nobody
+    /// is told of the answer, and however long it takes, it is not taken back.
+    ///
+    /// Does nothing when nothing can be sent any more: the end of the session cleans up then.
+    pub(crate) fn submit_cleanup(&mut self, sql: &str) {
+        if self.startup.is_some() || self.broken.is_some() || self.terminated {
+            return;
+        }
+        self.end_group();
+        let start = self.send.end();
+        let draft = Draft { engine: self, start };
+        let submit = Submit::new(Delivery::Discard);
+        if draft.engine.submit_any(Request::Simple { sql }, &submit).is_ok() {
+            draft.keep();
+        }
     }
 
     /// Ends the open group with a Sync, if there is one: only then the server answers all of it,

@@ -50,7 +50,7 @@ pub use self::class::ErrorClass;
 pub(crate) use self::conversion::short_type_name;
 pub use self::conversion::{ConversionError, ParameterError};
 pub use self::limit::{BufferOverflow, Timeout};
-pub use self::retry::{Backoff, retry_with};
+pub use self::retry::{Backoff, Retries, retry_with};
 pub use self::server::{Notice, ServerError};
 pub use self::severity::Severity;
 pub use self::sqlstate::SqlState;

@@ -2,9 +2,10 @@
 //! attempts.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::iter::Take;
 use std::time::Duration;
 
-use super::PgResult;
+use super::{PgError, PgResult};
 
 /// How long to wait before each new attempt: an endless sequence of random delays under a growing
 /// ceiling.
@@ -62,6 +63,53 @@ impl Iterator for Backoff {
     }
 }
 
+/// How often one piece of work may be done again, and after what pauses.
+///
+/// It is data: it neither waits nor reads a clock. A program with an event loop keeps one beside
+/// the work, asks [`after`](Self::after) when the work has failed, and sets a timer.
+///
+/// ```
+/// use chopin_pg::PgError;
+/// use chopin_pg::error::Retries;
+/// use std::time::Duration;
+///
+/// let deadlock = PgError::from_fields([(b'S', "ERROR"), (b'C', "40P01"), (b'M', "deadlock")]);
+/// let mut retries = Retries::new(1);
+/// assert!(retries.after(&PgError::RolledBack).is_none(), "not safe to retry");
+/// assert!(retries.after(&deadlock).is_some_and(|delay| delay <= Duration::from_millis(10)));
+/// assert!(retries.after(&deadlock).is_none(), "once is enough");
+///
+/// let mut retries = Retries::with_delays([Duration::from_millis(3)]);
+/// assert_eq!(retries.after(&deadlock), Some(Duration::from_millis(3)));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Retries<D = Take<Backoff>> {
+    delays: D,
+}
+
+impl Retries {
+    /// So many times, after the pauses of [`Backoff::random`].
+    pub fn new(max_retries: u32) -> Self {
+        Self::with_delays(
+            Backoff::random().take(usize::try_from(max_retries).unwrap_or(usize::MAX)),
+        )
+    }
+}
+
+impl<D: Iterator<Item = Duration>> Retries<D> {
+    /// Once after each of these pauses.
+    pub fn with_delays(delays: impl IntoIterator<IntoIter = D>) -> Self {
+        Self { delays: delays.into_iter() }
+    }
+
+    /// The work has failed with `error`: how long to wait before it is done again. `None` when the
+    /// error is not [safe to retry](super::PgError::is_safe_to_retry), or it was done again often
+    /// enough.
+    pub fn after(&mut self, error: &PgError) -> Option<Duration> {
+        if error.is_safe_to_retry() { self.delays.next() } else { None }
+    }
+}
+
 /// Sebastiano Vigna's SplitMix64: small, fast, any seed will do.
 #[derive(Clone, Debug)]
 struct SplitMix64(u64);
@@ -108,18 +156,21 @@ pub fn retry_with<T>(
     mut wait: impl FnMut(Duration),
     mut work: impl FnMut() -> PgResult<T>,
 ) -> PgResult<T> {
-    for (_, delay) in (0..max_retries).zip(Backoff::random()) {
+    let mut retries = Retries::new(max_retries);
+    loop {
         match work() {
-            Err(error) if error.is_safe_to_retry() => wait(delay),
-            done => return done,
+            Ok(done) => return Ok(done),
+            Err(error) => match retries.after(&error) {
+                Some(delay) => wait(delay),
+                None => return Err(error),
+            },
         }
     }
-    work()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{PgError, Timeout};
+    use super::super::Timeout;
     use super::*;
 
     fn deadlock() -> PgError {

@@ -166,10 +166,11 @@ impl Engine {
         if !CommandTag::is_one(text) {
             return Err(no_command_tag(text));
         }
-        match text {
-            text if commits(text) => self.flights.commit(),
-            b"DISCARD ALL" | b"DEALLOCATE ALL" => self.prepared.clear(),
-            _ => {}
+        if commits(text) {
+            self.flights.commit();
+        }
+        if matches!(text, b"DISCARD ALL" | b"DEALLOCATE ALL") {
+            self.prepared.clear();
         }
         let Some(request) = self.flights.current_mut() else { return Ok(Step::Consumed) };
         let (ticket, delivery) = (request.ticket, request.delivery);
@@ -294,6 +295,9 @@ fn commits(tag: &[u8]) -> bool {
         tag,
         b"COMMIT"
             | b"PREPARE TRANSACTION"
+            | b"COMMIT PREPARED"
+            | b"ROLLBACK PREPARED"
+            | b"DISCARD ALL"
             | b"CREATE DATABASE"
             | b"DROP DATABASE"
             | b"CREATE TABLESPACE"

@@ -127,6 +127,83 @@ fn b23_events_that_nobody_takes_wake_nobody() {
     assert_eq!(told.len(), 20003);
 }
 
+/// A connection whose receive buffer is full of what `request` returns, and which wants no more; the
+/// rest waits in the socket.
+fn connect_and_fill(request: Request<'_>) -> (PgConnection, Ticket) {
+    let mut db = PgConnection::connect(&config().io_timeout(LONG)).unwrap();
+    let ticket = db.submit(request, Delivery::Collect).unwrap();
+    db.flush();
+    fill(&mut db);
+    wait_until(&db, PollFlags::IN);
+    (db, ticket)
+}
+
+#[test]
+fn b23_h42_blocking_calls_go_on_from_a_full_buffer() {
+    type Call = fn(&mut PgConnection);
+    let calls: [Call; 6] = [
+        |db| assert_usable(db),
+        |db| assert_eq!(db.query_simple("select 'mine'").unwrap()[0].get::<&str>(0).unwrap(), "mine"),
+        |db| {
+            let mut rows = db.stream("select 'mine'", ()).unwrap();
+            assert_eq!(rows.next().unwrap().unwrap().get::<&str>(0).unwrap(), "mine");
+            assert!(rows.next().unwrap().is_none());
+        },
+        |db| {
+            let mut pipeline = db.pipeline();
+            pipeline.query("select 'mine'", ()).unwrap();
+            let result = pipeline.finish().unwrap().remove(0).unwrap();
+            assert_eq!(result.rows()[0].get::<&str>(0).unwrap(), "mine");
+        },
+        |db| {
+            assert!(db.try_fill_read_buf().unwrap() > 0);
+            assert!(db.poll_read(LONG).unwrap() > 0);
+        },
+        |db| db.poll_write(LONG).unwrap(),
+    ];
+    let sql = "select repeat('x', 1000) || i from generate_series(1, 20000) i";
+    for call in calls {
+        let (mut db, ticket) = connect_and_fill(Request::Query { sql, params: &() });
+        call(&mut db);
+        assert_usable(&mut db);
+        let rows = db.take(ticket).unwrap().expect("the rows of the other one").into_rows();
+        let numbers = rows.iter().map(|row| row.get::<&str>(0).unwrap()[1000..].to_owned());
+        assert!(numbers.eq((1..=20000).map(|number| number.to_string())));
+        let event = db.next_event().unwrap().expect("its end");
+        assert!(matches!(event, Event::Complete { ticket: ended } if ended == ticket), "{event:?}");
+        assert!(db.next_event().unwrap().is_none());
+    }
+}
+
+#[test]
+fn b23_h42_a_blocking_call_takes_no_time_for_a_full_buffer() {
+    // All that the server will ever say of it is in the buffer: there is nothing to wait for.
+    let (go, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    let server = FakeServer::start(move |conn| {
+        conn.login()?;
+        conn.expect_query("first")?;
+        let rows = (0..20).map(|_| text_row(&"x".repeat(1000)));
+        conn.send(&frames::row_description(&[Column::text("first")]))?;
+        conn.send_frames(&rows.collect::<Vec<_>>())?;
+        wait.lock().unwrap().recv().map_err(|error| error.to_string())?;
+        conn.send_frames(&[frames::command_complete("SELECT 20"), frames::ready_for_query(b'I')])?;
+        conn.expect_query("second")?;
+        conn.answer_query(&Answer::rows(&[Column::text("second")]).row(&[Some(b"mine")]))?;
+        conn.drain()
+    });
+    let mut db = PgConnection::connect(&fake_config(&server).io_timeout(LONG)).unwrap();
+    let first = db.submit(Request::Simple { sql: "first" }, Delivery::Collect).unwrap();
+    db.flush();
+    fill(&mut db);
+    go.send(()).unwrap();
+    let rows = db.query_simple("second").unwrap();
+    assert_eq!(rows[0].get::<&str>(0).unwrap(), "mine");
+    assert_eq!(db.take(first).unwrap().unwrap().into_rows().len(), 20);
+    drop(db);
+    server.join();
+}
+
 #[test]
 fn b23_output_that_the_socket_does_not_take_waits_for_room() {
     let (go, wait) = channel::<()>();

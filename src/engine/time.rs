@@ -167,15 +167,28 @@ impl Engine {
     /// nothing of it was sent it is taken back, else its answer is drained when it comes; if it has
     /// not come to its end by `patience`, the connection is broken. No event follows.
     pub fn discard(&mut self, ticket: Ticket, patience: Option<Deadline>) {
-        self.finished.retain(|(finished, _)| *finished != ticket);
-        self.pending.retain(|event| event.ticket() != Some(ticket));
-        let Some(index) = self.flights.find(ticket) else { return };
+        let index = self.flights.find(ticket);
+        if index.and_then(|index| self.flights.get(index)).is_none_or(|request| request.abandoned) {
+            self.forget_end(ticket);
+        }
+        let Some(index) = index else { return };
         if self.flights.is_alone(index) && self.take_back(index).is_some() {
             return;
         }
         let is_drained = |request: &&InFlight| request.delivery == Delivery::Discard;
         let earlier = self.flights.get(index).filter(is_drained).and_then(|late| late.deadline);
         self.abandon(index, earlier.into_iter().chain(patience).min_by_key(|limit| limit.at));
+    }
+
+    /// Drops the end of a request and its result, if they wait to be told and taken. There is one of
+    /// each at most, and of many that are discarded the first is most likely in front.
+    fn forget_end(&mut self, ticket: Ticket) {
+        if let Some(at) = self.finished.iter().position(|(finished, _)| *finished == ticket) {
+            self.finished.remove(at);
+        }
+        if let Some(at) = self.pending.iter().position(|event| event.ticket() == Some(ticket)) {
+            self.pending.remove(at);
+        }
     }
 
     /// Removes the group that a request belongs to, if nothing of it was sent.

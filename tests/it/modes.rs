@@ -203,7 +203,8 @@ fn b8_b10_a_simple_connection_streams_each_result_for_itself() {
     let result = |cells: &[&str], tag: &str| {
         (cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>(), tag.to_owned())
     };
-    let expected = [result(&["a"], "SELECT 1"), result(&[], "CREATE TABLE"), result(&["c"], "SELECT 1")];
+    let expected =
+        [result(&["a"], "SELECT 1"), result(&[], "CREATE TABLE"), result(&["c"], "SELECT 1")];
     assert_eq!(streamed(db.stream(several, ()).unwrap()).unwrap(), expected);
     // The columns are those of each result.
     let mut rows = db.stream("select 'a' as a; select 'c' as c, 2 as d", ()).unwrap();
@@ -227,7 +228,8 @@ fn b8_b10_a_simple_connection_streams_each_result_for_itself() {
 fn b8_b10_a_simple_request_tells_each_result_for_itself() {
     let mut db = connect();
     let submit = Submit::new(Delivery::Events).mode(ExecutionMode::Simple);
-    let request = Request::Query { sql: "select 'a'; select 'b' where false; select 'c', 2", params: &() };
+    let request =
+        Request::Query { sql: "select 'a'; select 'b' where false; select 'c', 2", params: &() };
     let _ticket = db.submit_with(request, submit).unwrap();
     let mut told = Vec::new();
     run_events(&mut db, 1, |event| {

@@ -116,7 +116,8 @@ fn contract_1_what_commits_by_itself_keeps_what_stands_before_it() {
     for command in COMMITTING {
         for delivery in [Delivery::Events, Delivery::Rows, Delivery::Collect] {
             let mut session = Session::new();
-            for sql in ["select rows 1", command, "select rows 1", "select run-error 0", command] {
+            // Others behind it: DISCARD ALL takes the statements of those before with it.
+            for sql in ["select rows 1", command, "select rows 2", "select run-error 0", command] {
                 let submit = Submit::new(delivery).no_sync();
                 session.submit_query(sql, submit).expect("it is queued");
             }

@@ -276,6 +276,9 @@ impl Server {
                 sql.to_uppercase()
             }
             sql if COMMITTING.contains(&sql) => {
+                if std::mem::take(&mut self.deferred) {
+                    return Err(("23503", "RI_FKey_check"));
+                }
                 if sql == "discard all" {
                     self.statements.retain(|name, _| name.is_empty());
                 }

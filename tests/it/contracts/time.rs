@@ -561,8 +561,7 @@ fn many_groups_that_were_not_sent_each_name_their_own_limit() {
         },
         other => panic!("{other:?}"),
     };
-    let limits: Vec<_> =
-        (0..4).map(|_| limit_of(session.engine.next_event().unwrap())).collect();
+    let limits: Vec<_> = (0..4).map(|_| limit_of(session.engine.next_event().unwrap())).collect();
     assert_eq!(limits, [10, 20, 20, 30], "a request without one has its group's");
     session.turn();
     assert_eq!(ends_of(&mut session), ["1 complete", "5 complete"]);

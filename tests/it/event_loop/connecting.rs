@@ -134,6 +134,7 @@ fn b23_waiting_for_bytes_goes_on_with_a_connect() {
 fn b23_waiting_until_all_is_sent_goes_on_with_a_connect() {
     let server = FakeServer::start(|conn| {
         conn.startup()?;
+        conn.send(&frames::authentication_ok())?;
         conn.welcome()?;
         conn.drain()
     });

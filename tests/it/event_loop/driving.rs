@@ -143,7 +143,9 @@ fn b23_h42_blocking_calls_go_on_from_a_full_buffer() {
     type Call = fn(&mut PgConnection);
     let calls: [Call; 6] = [
         |db| assert_usable(db),
-        |db| assert_eq!(db.query_simple("select 'mine'").unwrap()[0].get::<&str>(0).unwrap(), "mine"),
+        |db| {
+            assert_eq!(db.query_simple("select 'mine'").unwrap()[0].get::<&str>(0).unwrap(), "mine")
+        },
         |db| {
             let mut rows = db.stream("select 'mine'", ()).unwrap();
             assert_eq!(rows.next().unwrap().unwrap().get::<&str>(0).unwrap(), "mine");
@@ -176,19 +178,17 @@ fn b23_h42_blocking_calls_go_on_from_a_full_buffer() {
 }
 
 #[test]
-fn b23_h42_a_blocking_call_takes_no_time_for_a_full_buffer() {
-    // All that the server will ever say of it is in the buffer: there is nothing to wait for.
-    let (go, wait) = channel::<()>();
-    let wait = Mutex::new(wait);
-    let server = FakeServer::start(move |conn| {
+fn b23_h42_a_blocking_call_makes_room_before_it_waits() {
+    // The server says nothing more before it has been asked the second question.
+    let server = FakeServer::start(|conn| {
         conn.login()?;
         conn.expect_query("first")?;
-        let rows = (0..20).map(|_| text_row(&"x".repeat(1000)));
         conn.send(&frames::row_description(&[Column::text("first")]))?;
+        // More than fits into the receive buffer.
+        let rows = (0..200).map(|_| text_row(&"x".repeat(1000)));
         conn.send_frames(&rows.collect::<Vec<_>>())?;
-        wait.lock().unwrap().recv().map_err(|error| error.to_string())?;
-        conn.send_frames(&[frames::command_complete("SELECT 20"), frames::ready_for_query(b'I')])?;
         conn.expect_query("second")?;
+        conn.send_frames(&[frames::command_complete("SELECT 200"), frames::ready_for_query(b'I')])?;
         conn.answer_query(&Answer::rows(&[Column::text("second")]).row(&[Some(b"mine")]))?;
         conn.drain()
     });
@@ -196,10 +196,9 @@ fn b23_h42_a_blocking_call_takes_no_time_for_a_full_buffer() {
     let first = db.submit(Request::Simple { sql: "first" }, Delivery::Collect).unwrap();
     db.flush();
     fill(&mut db);
-    go.send(()).unwrap();
     let rows = db.query_simple("second").unwrap();
     assert_eq!(rows[0].get::<&str>(0).unwrap(), "mine");
-    assert_eq!(db.take(first).unwrap().unwrap().into_rows().len(), 20);
+    assert_eq!(db.take(first).unwrap().unwrap().into_rows().len(), 200);
     drop(db);
     server.join();
 }

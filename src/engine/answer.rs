@@ -289,7 +289,9 @@ pub(super) fn any_time(
 }
 
 /// Whether what the group has done so far is committed by this command, as far as its tag tells:
-/// some commands that cannot run inside a transaction force it (PostgreSQL documentation, "Pipelining").
+/// some commands that cannot run inside a transaction force it (PostgreSQL documentation,
+/// "Pipelining"). CREATE INDEX CONCURRENTLY and its like are not among them: their last step is
+/// undone by a later error in the group. Whether CALL or DO have committed no tag tells.
 fn commits(tag: &[u8]) -> bool {
     matches!(
         tag,

@@ -21,6 +21,9 @@ fn wait_until(connection: &PgConnection, what: PollFlags) {
     assert_eq!(ready, 1, "it does not come");
 }
 
+/// The size of a busy connection's receive buffer, in bytes, unless a message needs more.
+const BUFFER: usize = 64 * 1024;
+
 /// What is told of a socket that was hung up, even to those who want nothing else.
 const HANG_UP: PollFlags = PollFlags::empty();
 
@@ -199,6 +202,32 @@ fn b23_h42_a_blocking_call_makes_room_before_it_waits() {
     let rows = db.query_simple("second").unwrap();
     assert_eq!(rows[0].get::<&str>(0).unwrap(), "mine");
     assert_eq!(db.take(first).unwrap().unwrap().into_rows().len(), 200);
+    drop(db);
+    server.join();
+}
+
+#[test]
+fn b23_h42_a_blocking_call_does_not_wait_for_what_is_in_a_full_buffer() {
+    // An answer that fills the buffer to its last byte, so that nothing is left in the socket.
+    let server = FakeServer::start(|conn| {
+        conn.login()?;
+        conn.expect_query("first")?;
+        let begin = frames::row_description(&[Column::text("first")]);
+        let end = [frames::command_complete("SELECT 1"), frames::ready_for_query(b'I')].concat();
+        let room = BUFFER - begin.len() - end.len() - text_row("").len();
+        conn.send(&[begin, text_row(&"x".repeat(room)), end].concat())?;
+        conn.expect_query("second")?;
+        conn.answer_query(&Answer::rows(&[Column::text("second")]).row(&[Some(b"mine")]))?;
+        conn.drain()
+    });
+    let config = fake_config(&server).io_timeout(LONG).max_in_flight(1);
+    let mut db = PgConnection::connect(&config).unwrap();
+    let _nobody = db.submit(Request::Simple { sql: "first" }, Delivery::Discard).unwrap();
+    db.flush();
+    fill(&mut db);
+    // There is room for another request only when this one has been answered, and it has been.
+    let rows = db.query_simple("second").unwrap();
+    assert_eq!(rows[0].get::<&str>(0).unwrap(), "mine");
     drop(db);
     server.join();
 }

@@ -32,8 +32,10 @@ use crate::types::Params;
 ///
 /// Whatever the sizes, it cannot lock up: when much is queued, adding to it sends and receives.
 ///
-/// Dropped without [`finish`](Self::finish) it never waits; what was queued is run, if it can be
-/// sent, and its answers are drained by later calls.
+/// Dropped without [`finish`](Self::finish) it never waits. The groups that were ended with
+/// [`sync`](Self::sync) are run, if they can be sent, and their answers are drained by later calls.
+/// Of the last one nothing is run, unless a part of it had to be sent already to make room: then it
+/// is run as it stands.
 #[derive(Debug)]
 pub struct Pipeline<'c> {
     connection: &'c mut PgConnection,
@@ -275,11 +277,14 @@ impl PgConnection {
     }
 }
 
-/// Never waits: the last group is ended, and the answers are drained by later calls.
+/// Never waits: the last group is taken back, or ended if a part of it was sent; answers are drained
+/// by later calls.
 impl Drop for Pipeline<'_> {
     fn drop(&mut self) {
-        self.end_group();
-        // What has been begun is not taken back.
+        if self.first.is_some() {
+            self.connection.engine.drop_open_group();
+        }
+        // What was ended with a Sync is not taken back.
         self.connection.flush();
         // What became of its requests was told by their results, or nobody wants to know.
         let first = self.first;

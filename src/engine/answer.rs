@@ -167,8 +167,10 @@ impl Engine {
         if !CommandTag::is_one(text) {
             return Err(no_command_tag(text));
         }
+        if commits(text) {
+            self.flights.commit();
+        }
         match text {
-            text if commits(text) => self.flights.commit(),
             b"DISCARD ALL" | b"DEALLOCATE ALL" => self.prepared.clear(),
             b"ROLLBACK" => refuse_commit(&mut self.flights),
             _ => {}
@@ -302,12 +304,17 @@ pub(super) fn any_time(
 }
 
 /// Whether what the group has done so far is committed by this command, as far as its tag tells:
-/// some commands that cannot run inside a transaction force it (PostgreSQL documentation, "Pipelining").
+/// some commands that cannot run inside a transaction force it (PostgreSQL documentation,
+/// "Pipelining"). CREATE INDEX CONCURRENTLY and its like are not among them: their last step is
+/// undone by a later error in the group. Whether CALL or DO have committed no tag tells.
 fn commits(tag: &[u8]) -> bool {
     matches!(
         tag,
         b"COMMIT"
             | b"PREPARE TRANSACTION"
+            | b"COMMIT PREPARED"
+            | b"ROLLBACK PREPARED"
+            | b"DISCARD ALL"
             | b"CREATE DATABASE"
             | b"DROP DATABASE"
             | b"CREATE TABLESPACE"

@@ -446,12 +446,11 @@ impl Flights {
         self.open = !request.ends_group;
         let is_awaited = self.answering == self.queue.len();
         self.queue.push_back(request);
-        if is_awaited {
+        if is_awaited && self.failure.is_some() {
+            // It belongs to a group that has failed already: it will not be run.
+            self.await_sync_from(self.answering);
+        } else if is_awaited {
             self.skip_answered();
-        }
-        if self.failure.is_some() {
-            // It may belong to a group that has failed already: then it will not be run.
-            self.await_sync();
         }
     }
 
@@ -536,8 +535,14 @@ impl Flights {
 
     /// The server skips everything up to the Sync of the front group.
     fn await_sync(&mut self) {
-        let last = self.queue.iter().position(|request| request.ends_group);
-        self.answering = last.unwrap_or(self.queue.len());
+        self.await_sync_from(0);
+    }
+
+    /// [`await_sync`](Self::await_sync) of which is known that the Sync does not come before the
+    /// request at `index`.
+    fn await_sync_from(&mut self, index: usize) {
+        let behind = self.queue.range(index..).position(|request| request.ends_group);
+        self.answering = behind.map_or(self.queue.len(), |last| index + last);
         if let Some(request) = self.queue.get_mut(self.answering) {
             request.phase = Phase::Sync;
         }
@@ -578,8 +583,23 @@ impl Flights {
     pub(super) fn group_of(&self, index: usize) -> Range<usize> {
         let is_end = |at: &usize| self.queue.get(*at).is_some_and(|request| request.ends_group);
         let start = (0..index).rev().find(is_end).map_or(0, |end| end + 1);
-        let end = (index..self.queue.len()).find(is_end).map_or(self.queue.len(), |end| end + 1);
-        start..end
+        start..self.group_end(index)
+    }
+
+    /// The places of the group that begins at `start`, if one does.
+    pub(super) fn group_from(&self, start: usize) -> Option<Range<usize>> {
+        (start < self.queue.len()).then(|| start..self.group_end(start))
+    }
+
+    /// The requests at these places.
+    pub(super) fn range(&self, places: Range<usize>) -> impl Iterator<Item = &InFlight> {
+        self.queue.range(places).map(Box::as_ref)
+    }
+
+    /// The place behind the group of the request at `index`.
+    fn group_end(&self, index: usize) -> usize {
+        let behind = self.queue.range(index..).position(|request| request.ends_group);
+        behind.map_or(self.queue.len(), |last| index + last + 1)
     }
 
     /// Takes a group out, of which nothing was sent. The bytes of those behind it are renumbered.

@@ -115,7 +115,8 @@ pub struct Interest {
 /// a request with one. A group that fails leaves nothing behind: the requests before the error get
 /// [`PgError::RolledBack`], the one in error the server's error, those after it
 /// [`PgError::NotRun`]; an error at the Sync itself belongs to the last request. (Without an open
-/// transaction a group is one transaction; what a COMMIT inside it has committed stays complete.)
+/// transaction a group is one transaction; what a COMMIT inside it has committed stays complete. A
+/// CALL or DO that commits cannot be told from one that does not: put nothing before it into its group.)
 #[derive(Debug)]
 pub struct Engine {
     recv: RecvBuffer,

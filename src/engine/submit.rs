@@ -203,6 +203,15 @@ impl Engine {
         }
     }
 
+    /// Takes the open group back, if there is one and nothing of it was sent: none of its requests
+    /// will be run, and no event tells of them. If a part was sent it is ended with a Sync.
+    pub(crate) fn drop_open_group(&mut self) {
+        if !self.flights.is_open() || self.take_back(self.flights.len().saturating_sub(1)).is_none()
+        {
+            self.end_group();
+        }
+    }
+
     /// Whether a group is open: the last request was submitted without a Sync.
     pub fn has_open_group(&self) -> bool {
         self.flights.is_open()

@@ -1,5 +1,6 @@
 //! Deadlines, and requests that nobody wants any more. Time is an argument here; no clock is read.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::deadline::Deadline;
@@ -54,6 +55,14 @@ impl Clock {
     pub(super) fn is_holding(&self) -> bool {
         self.holding
     }
+
+    /// What a request that takes too long is doing.
+    fn doing(&self) -> &'static str {
+        match self.holding {
+            true => "waiting for the late answer to an earlier query",
+            false => "waiting for the answer to a query",
+        }
+    }
 }
 
 impl Engine {
@@ -88,14 +97,8 @@ impl Engine {
             };
             let (ticket, delivery) = (request.ticket, request.delivery);
             let abandoned = request.abandoned;
-            let error = deadline.error(match self.clock.holding {
-                true => "waiting for the late answer to an earlier query",
-                false => "waiting for the answer to a query",
-            });
-            if let Some(group) = self.take_back(index) {
-                for request in group {
-                    self.fail(request, PgError::NotSent(Box::new(error.clone())));
-                }
+            let error = deadline.error(self.clock.doing());
+            if self.take_back_due(index, now) {
                 index = self.ended;
                 continue;
             }
@@ -113,6 +116,35 @@ impl Engine {
             index += 1;
         }
         self.find_next_deadline();
+    }
+
+    /// Takes back the group of the request at `index`, if nothing of it was sent, and all groups
+    /// directly behind it that are late too: they fail as not sent. Whether there was one.
+    fn take_back_due(&mut self, index: usize, now: Instant) -> bool {
+        let due_of = |request: &InFlight| request.deadline.filter(|limit| limit.at <= now);
+        let sent = self.send.sent_up_to();
+        if self.flights.get(index).is_none_or(|request| request.is_sent(sent)) {
+            return false;
+        }
+        let mut groups = self.flights.group_of(index);
+        // Together: each time something is taken out, all that is behind it is moved.
+        while let Some(next) = self.flights.group_from(groups.end) {
+            if !self.flights.range(next.clone()).any(|request| due_of(request).is_some()) {
+                break;
+            }
+            groups.end = next.end;
+        }
+        let Some(taken) = self.take_back_groups(groups) else { return false };
+        let mut errors = Vec::new();
+        for group in taken.chunk_by(|request, _| !request.ends_group) {
+            let Some(first) = group.iter().find_map(|request| due_of(request)) else { continue };
+            let error = first.error(self.clock.doing());
+            errors.extend(group.iter().map(|_| error.clone()));
+        }
+        for (request, error) in taken.into_iter().zip(errors) {
+            self.fail(request, PgError::NotSent(Box::new(error)));
+        }
+        true
     }
 
     fn find_next_deadline(&mut self) {
@@ -135,9 +167,11 @@ impl Engine {
     /// nothing of it was sent it is taken back, else its answer is drained when it comes; if it has
     /// not come to its end by `patience`, the connection is broken. No event follows.
     pub fn discard(&mut self, ticket: Ticket, patience: Option<Deadline>) {
-        self.finished.retain(|(finished, _)| *finished != ticket);
-        self.pending.retain(|event| event.ticket() != Some(ticket));
-        let Some(index) = self.flights.find(ticket) else { return };
+        let index = self.flights.find(ticket);
+        if index.and_then(|index| self.flights.get(index)).is_none_or(|request| request.abandoned) {
+            self.forget_end(ticket);
+        }
+        let Some(index) = index else { return };
         if self.flights.is_alone(index) && self.take_back(index).is_some() {
             return;
         }
@@ -146,12 +180,27 @@ impl Engine {
         self.abandon(index, earlier.into_iter().chain(patience).min_by_key(|limit| limit.at));
     }
 
+    /// Drops the end of a request and its result, if they wait to be told and taken. There is one of
+    /// each at most, and of many that are discarded the first is most likely in front.
+    fn forget_end(&mut self, ticket: Ticket) {
+        if let Some(at) = self.finished.iter().position(|(finished, _)| *finished == ticket) {
+            self.finished.remove(at);
+        }
+        if let Some(at) = self.pending.iter().position(|event| event.ticket() == Some(ticket)) {
+            self.pending.remove(at);
+        }
+    }
+
     /// Removes the group that a request belongs to, if nothing of it was sent.
     pub(super) fn take_back(&mut self, index: usize) -> Option<Vec<Box<InFlight>>> {
-        let group = self.flights.group_of(index);
+        self.take_back_groups(self.flights.group_of(index))
+    }
+
+    /// [`take_back`](Self::take_back) of groups that follow each other.
+    fn take_back_groups(&mut self, groups: Range<usize>) -> Option<Vec<Box<InFlight>>> {
         let sent = self.send.sent_up_to();
-        self.flights.get(group.start).filter(|request| !request.is_sent(sent))?;
-        let taken = self.flights.take_out(group);
+        self.flights.get(groups.start).filter(|request| !request.is_sent(sent))?;
+        let taken = self.flights.take_out(groups);
         if let (Some(first), Some(last)) = (taken.first(), taken.last()) {
             self.send.remove(first.bytes.start, last.bytes.end);
         }

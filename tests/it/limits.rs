@@ -74,3 +74,70 @@ fn h36_a_value_that_no_length_can_carry_is_refused_and_nothing_is_sent() {
     assert!(error.to_string().contains("longer than a server accepts"), "{error}");
     assert_usable(&mut db);
 }
+
+/// Whether tests that take long or much memory are to run with their full sizes
+/// (`cargo xtask test --long`).
+fn is_long() -> bool {
+    std::env::var_os("CHOPIN_LONG_TESTS").is_some_and(|value| value == "1")
+}
+
+#[test]
+fn h16_values_and_texts_near_a_gibibyte_work_or_are_refused_whole() {
+    const GIBIBYTE: usize = 1 << 30;
+    let mut db = connect();
+    db.set_io_timeout(std::time::Duration::from_secs(120));
+    // The largest that are tried: the server itself takes less than a gibibyte in one value, and
+    // says so.
+    let sizes: &[usize] = if is_long() {
+        &[GIBIBYTE / 2, GIBIBYTE - 4096, GIBIBYTE + 4096]
+    } else {
+        &[GIBIBYTE / 16]
+    };
+    for &size in sizes {
+        let value = vec![b'x'; size];
+        let asked = db.query_one("select length($1::bytea)", &[&value.as_slice()]);
+        drop(value);
+        match asked {
+            Ok(row) => assert_eq!(row.get::<i32>(0).unwrap(), i32::try_from(size).unwrap()),
+            Err(error) => {
+                assert!(size >= GIBIBYTE - 4096, "{size}: {error}");
+                assert_is_clear(&error, size);
+            }
+        }
+        recover(&mut db);
+        // The text of a query.
+        let sql = format!("select 7 --{}", "x".repeat(size));
+        let asked = db.query_simple(&sql);
+        drop(sql);
+        match asked {
+            Ok(rows) => assert_eq!(rows[0].get::<i32>(0).unwrap(), 7),
+            Err(error) => {
+                assert!(size >= GIBIBYTE / 2, "{size}: {error}");
+                assert_is_clear(&error, size);
+            }
+        }
+        recover(&mut db);
+    }
+}
+
+/// What a server that is asked too much says, or this side for it.
+#[track_caller]
+fn assert_is_clear(error: &PgError, size: usize) {
+    println!("{size} bytes: {error:.200}");
+    let is_refused = matches!(error, PgError::Usage(why) if why.contains("longer than"));
+    let by_the_server = error.sql_state().is_some_and(|state| {
+        // program_limit_exceeded, out_of_memory, protocol_violation.
+        ["54000", "53200", "08P01"].contains(&state.as_str())
+    });
+    assert!(is_refused || by_the_server, "{error}");
+}
+
+/// The connection is whole, or a server that lost its place in the stream has ended it: a new one.
+#[track_caller]
+fn recover(db: &mut chopin_pg::PgConnection) {
+    if db.is_broken() {
+        *db = connect();
+        db.set_io_timeout(std::time::Duration::from_secs(120));
+    }
+    assert_usable(db);
+}

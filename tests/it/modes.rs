@@ -4,9 +4,10 @@
 mod pooler;
 mod text_types;
 
+use chopin_pg::connection::Submit;
 use chopin_pg::types::{Date, Format, Numeric, Timestamptz};
 use chopin_pg::{
-    Delivery, Event, ExecutionMode, PgConnection, PgError, PgValue, Request, ToSql,
+    Delivery, Event, ExecutionMode, PgConnection, PgError, PgResult, PgValue, Request, Rows, ToSql,
     TransactionStatus,
 };
 
@@ -180,6 +181,77 @@ fn b8_handles_work_in_every_mode(face: Face) {
     db.set_execution_mode(ExecutionMode::Unnamed);
     drop(face.query(&mut db, "select 1", ()).unwrap());
     assert!(server_statements(&mut db).is_empty(), "closed with their handles");
+}
+
+/// The first cells of each result of a stream, and its tag.
+fn streamed(mut rows: Rows<'_>) -> PgResult<Vec<(Vec<String>, String)>> {
+    let mut results = Vec::new();
+    loop {
+        let mut cells = Vec::new();
+        rows.for_each(|row| row.get(0).map(|cell: String| cells.push(cell)))?;
+        results.push((cells, rows.command_tag().to_owned()));
+        if !rows.next_result()? {
+            return Ok(results);
+        }
+    }
+}
+
+#[test]
+fn b8_b10_a_simple_connection_streams_each_result_for_itself() {
+    let mut db = PgConnection::connect(&config().execution_mode(ExecutionMode::Simple)).unwrap();
+    let several = "select 'a' as a; create temp table t (a int4); select 'c' as c, 2 as d";
+    let result = |cells: &[&str], tag: &str| {
+        (cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>(), tag.to_owned())
+    };
+    let expected =
+        [result(&["a"], "SELECT 1"), result(&[], "CREATE TABLE"), result(&["c"], "SELECT 1")];
+    assert_eq!(streamed(db.stream(several, ()).unwrap()).unwrap(), expected);
+    // The columns are those of each result.
+    let mut rows = db.stream("select 'a' as a; select 'c' as c, 2 as d", ()).unwrap();
+    assert_eq!(rows.columns().unwrap().len(), 1);
+    assert!(rows.next_result().unwrap());
+    assert_eq!(rows.columns().unwrap().len(), 2);
+    assert_eq!(rows.finish().unwrap(), 1);
+    assert_usable_without_parameters(&mut db);
+
+    // Parameters are refused before anything is sent.
+    let sent = traced(&mut db, |db| {
+        let error = db.stream("select $1::int4", (7,)).map(drop).unwrap_err();
+        assert!(matches!(&error, PgError::Usage(_)), "{error}");
+        assert!(error.to_string().contains("simple protocol"), "{error}");
+    });
+    assert_eq!(sent, [""; 0]);
+    assert_usable_without_parameters(&mut db);
+}
+
+#[test]
+fn b8_b10_a_simple_request_tells_each_result_for_itself() {
+    let mut db = connect();
+    let submit = Submit::new(Delivery::Events).mode(ExecutionMode::Simple);
+    let request =
+        Request::Query { sql: "select 'a'; select 'b' where false; select 'c', 2", params: &() };
+    let _ticket = db.submit_with(request, submit).unwrap();
+    let mut told = Vec::new();
+    run_events(&mut db, 1, |event| {
+        told.push(match event {
+            Event::Columns { columns, .. } => format!("{} columns", columns.len()),
+            Event::Row { row, .. } => row.get::<String>(0).unwrap(),
+            Event::CommandComplete { tag, .. } => tag.as_str().to_owned(),
+            Event::Complete { .. } => "complete".to_owned(),
+            other => format!("{other:?}"),
+        });
+    })
+    .unwrap();
+    let expected = [
+        ["1 columns", "a", "SELECT 1"].as_slice(),
+        &["1 columns", "SELECT 0"],
+        &["2 columns", "c", "SELECT 1", "complete"],
+    ];
+    assert_eq!(told, expected.concat());
+    let request = Request::Query { sql: "select $1::int4", params: &(7,) };
+    let error = db.submit_with(request, submit).unwrap_err();
+    assert!(matches!(&error, PgError::Usage(_)), "{error}");
+    assert_usable(&mut db);
 }
 
 #[test]

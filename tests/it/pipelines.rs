@@ -239,7 +239,7 @@ fn b11_what_cannot_be_queued_leaves_the_pipeline_as_it_was() {
 }
 
 #[test]
-fn b11_a_pipeline_that_is_dropped_is_run_and_drained() {
+fn b11_a_dropped_pipeline_runs_what_was_synced_and_nothing_else() {
     let mut db = connect_with_table();
     let mut expected = Vec::new();
     for (round, (requests, syncs)) in
@@ -249,9 +249,9 @@ fn b11_a_pipeline_that_is_dropped_is_run_and_drained() {
         let mut pipeline = db.pipeline();
         for number in 0..requests {
             pipeline.query("insert into t values ($1)", (first + number,)).unwrap();
-            expected.push(first + number);
             pipeline.query("select repeat('x', 10000)", ()).unwrap();
             if number < syncs {
+                expected.push(first + number);
                 pipeline.sync().unwrap();
             }
         }
@@ -260,16 +260,34 @@ fn b11_a_pipeline_that_is_dropped_is_run_and_drained() {
         assert!(!db.engine().has_open_group());
         assert_eq!((stored(&mut db), db.in_flight()), (expected.clone(), 0));
     }
-    // A single request too; and in a transaction, where the next one belongs to it.
-    db.pipeline().query("insert into t values (1)", ()).map(drop).unwrap();
-    expected.insert(1, 1);
-    assert_eq!(stored(&mut db).len(), expected.len());
+    // A single request neither; nor in a transaction, where the next one would have belonged to it.
+    let sent = traced(&mut db, |db| {
+        db.pipeline().query("insert into t values (1)", ()).map(drop).unwrap();
+        db.pipeline().prepare("select 'never asked for'").map(drop).unwrap();
+    });
+    assert_eq!(sent, [""; 0]);
     db.begin().unwrap();
     db.pipeline().query("delete from t", ()).map(drop).unwrap();
-    assert!(stored(&mut db).is_empty());
+    assert_eq!(stored(&mut db), expected);
     db.rollback().unwrap();
-    assert_eq!(stored(&mut db).len(), expected.len());
+    assert_eq!(stored(&mut db), expected);
+    assert!(!server_statements(&mut db).iter().any(|sql| sql.contains("never")));
     assert!(db.next_event().unwrap().is_none(), "nobody is told of what was dropped");
+    assert_usable(&mut db);
+}
+
+#[test]
+fn b11_a_dropped_pipeline_ends_the_group_that_was_sent_in_part() {
+    // So little fits that adding the second sends the first.
+    let mut db = PgConnection::connect(&config().max_send_buffer(1)).unwrap();
+    db.execute_batch("create temp table t (x int4)").unwrap();
+    let mut pipeline = db.pipeline();
+    pipeline.query("insert into t values (1)", ()).unwrap();
+    pipeline.query("insert into t values (2)", ()).unwrap();
+    drop(pipeline);
+    assert!(!db.engine().has_open_group());
+    assert_eq!(stored(&mut db), [1, 2]);
+    assert!(db.next_event().unwrap().is_none());
     assert_usable(&mut db);
 }
 

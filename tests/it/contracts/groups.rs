@@ -1,5 +1,6 @@
 //! Contract 1: one terminal event for each ticket, at ReadyForQuery, and each with the right end.
 
+use super::server::COMMITTING;
 use super::*;
 
 /// What is told of each request at its end, in order.
@@ -107,6 +108,66 @@ fn contract_1_what_a_commit_inside_a_group_has_committed_stays_complete() {
     session.group(&["select rows 1", "commit", "select deferred"]);
     session.turn();
     assert_eq!(ends(&mut session), ["8 complete", "9 complete", "10 failed: 23503"]);
+    session.assert_usable();
+}
+
+#[test]
+fn contract_1_what_commits_by_itself_keeps_what_stands_before_it() {
+    for command in COMMITTING {
+        for delivery in [Delivery::Events, Delivery::Rows, Delivery::Collect] {
+            let mut session = Session::new();
+            // Others behind it: DISCARD ALL takes the statements of those before with it.
+            for sql in ["select rows 1", command, "select rows 2", "select run-error 0", command] {
+                let submit = Submit::new(delivery).no_sync();
+                session.submit_query(sql, submit).expect("it is queued");
+            }
+            session.engine.end_group();
+            session.turn();
+            let expected = [
+                "1 complete",
+                "2 complete",
+                "3 failed: rolled back",
+                "4 failed: 22012",
+                "5 failed: not run: 22012",
+            ];
+            assert_eq!(ends(&mut session), expected, "{command}");
+            assert_eq!(session.server.committed(), ["1", "2"], "{command}");
+            session.assert_usable();
+        }
+    }
+    // Others do not, though their names begin alike.
+    for command in ["create table", "drop table", "discard temp", "deallocate all", "analyze"] {
+        let mut session = Session::new();
+        session.group(&["select rows 1", command, "select run-error 0"]);
+        session.turn();
+        let expected = ["1 failed: rolled back", "2 failed: rolled back", "3 failed: 22012"];
+        assert_eq!(ends(&mut session), expected, "{command}");
+        session.assert_usable();
+    }
+}
+
+#[test]
+fn contract_1_a_group_that_has_failed_takes_many_more_until_its_sync() {
+    let mut session = Session::new();
+    session.add("select run-error 0");
+    session.turn();
+    session.told();
+    for _ in 0..100 {
+        session.add("select rows 1");
+    }
+    session.turn();
+    assert_eq!(session.told(), [""; 0]);
+    session.query("select rows 1");
+    // It is the Sync of the failed group; what comes now is another.
+    session.query("select rows 1");
+    session.turn();
+    let told = ends(&mut session);
+    assert_eq!(told.len(), 103);
+    assert_eq!(told[0], "1 failed: 22012");
+    for (number, line) in (2..=102).zip(&told[1..]) {
+        assert_eq!(*line, format!("{number} failed: not run: 22012"));
+    }
+    assert_eq!(told[102], "103 complete");
     session.assert_usable();
 }
 

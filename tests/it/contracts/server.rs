@@ -15,7 +15,8 @@
 //! | `select acl n`, `call acl n` | n rows of a type that has no binary output |
 //! | `select noisy n` | n rows among notices, notifications and parameters |
 //! | `copy-in`, `copy-out` | a COPY that the driver cannot see coming |
-//! | `commit`, `begin`, `rollback`, `discard all`, `deallocate all` | what they say |
+//! | `commit`, `begin`, `rollback`, `deallocate all` | what they say |
+//! | one of [`COMMITTING`] | what was done so far is committed |
 //! | `fatal` | 57P01, and the end |
 //!
 //! Each row holds the first parameter, or in the simple protocol what stands behind a `#`: it tells
@@ -27,6 +28,20 @@ use testkit::frames::{self, Bind, Column, Frame, FrameBuffer, Subject};
 
 /// An `aclitem`, which no server can send in binary.
 const ACLITEM: u32 = 1033;
+
+/// Commands that cannot run inside a transaction, and commit what the group has done before them.
+pub(super) const COMMITTING: [&str; 10] = [
+    "create database",
+    "drop database",
+    "create tablespace",
+    "drop tablespace",
+    "alter system",
+    "vacuum",
+    "discard all",
+    "prepare transaction",
+    "commit prepared",
+    "rollback prepared",
+];
 
 /// The server's end of a session.
 #[derive(Debug, Default)]
@@ -256,10 +271,21 @@ impl Server {
             self.done.push(tag.to_owned());
         }
         let command = match sql {
-            "discard all" | "deallocate all" => {
+            "deallocate all" => {
                 self.statements.retain(|name, _| name.is_empty());
                 sql.to_uppercase()
             }
+            sql if COMMITTING.contains(&sql) => {
+                if std::mem::take(&mut self.deferred) {
+                    return Err(("23503", "RI_FKey_check"));
+                }
+                if sql == "discard all" {
+                    self.statements.retain(|name, _| name.is_empty());
+                }
+                self.committed.append(&mut self.done);
+                sql.to_uppercase()
+            }
+            "create table" | "drop table" | "discard temp" | "analyze" => sql.to_uppercase(),
             "begin" => {
                 self.status = Status::Transaction;
                 "BEGIN".to_owned()

@@ -453,3 +453,123 @@ fn a_terminate_waits_for_no_late_answer() {
     assert_eq!(tags(&session.send()), "PBDESX", "what was begun, and the end");
     assert_eq!(session.told(), ["2 failed: not sent: closed"]);
 }
+
+/// Submits a query whose answer nobody wants from the beginning, and which may take until `seconds`.
+fn submit_for_nobody(session: &mut Timed, sql: &str, seconds: u64) {
+    let submit = Submit::new(Delivery::Discard).deadline(session.due(seconds));
+    session.submit_query(sql, submit).expect("it is queued");
+}
+
+#[test]
+fn h1_what_nobody_wants_from_the_beginning_is_drained_when_it_is_late() {
+    let mut session = Timed::new();
+    submit_for_nobody(&mut session, "select rows 3", 10);
+    session.send();
+    session.pass(10);
+    assert_eq!(session.told(), [""; 0], "it has a grace period as any other");
+    // What comes behind waits for the late answer.
+    session.query("select rows 1");
+    assert!(session.send().is_empty());
+    session.pass(10 + DRAIN - 1);
+    assert_eq!(session.told(), [""; 0]);
+    session.receive();
+    assert_eq!(session.told(), [""; 0]);
+    session.turn();
+    assert_eq!(session.told(), ["2 columns 1", "2 row 2", "2 SELECT 1", "2 complete"]);
+    assert_eq!(session.server.committed(), ["1", "2"]);
+    session.assert_usable();
+
+    // The grace period has an end.
+    let mut session = Timed::new();
+    submit_for_nobody(&mut session, "select rows 3", 10);
+    session.send();
+    session.pass(10);
+    session.pass(10 + DRAIN);
+    let (lines, error) = session.told_to_the_end();
+    assert_eq!((lines, brief(&error)), (vec![], "drain_timeout".to_owned()));
+}
+
+#[test]
+fn what_nobody_wants_and_was_not_sent_is_taken_back_in_silence() {
+    let mut session = Timed::new();
+    submit_for_nobody(&mut session, "select rows 1", 10);
+    session.pass(10);
+    assert_eq!((session.told(), session.engine.in_flight()), (vec![], 0));
+    assert!(session.send().is_empty());
+    session.assert_usable();
+    assert_eq!(session.server.committed(), ["2"]);
+}
+
+#[test]
+fn a_deadline_of_what_nobody_wants_may_be_changed() {
+    let mut session = Timed::new();
+    submit_for_nobody(&mut session, "select rows 1", 10);
+    session.send();
+    let (ticket, later) = (session.last(), session.due(1000));
+    session.engine.set_deadline(ticket, later);
+    session.pass(999);
+    session.query("select rows 1");
+    session.send();
+    session.receive();
+    assert_eq!(session.told().last().unwrap(), "2 complete");
+    session.assert_usable();
+}
+
+#[test]
+fn what_nobody_wants_from_the_beginning_is_run_again_when_its_statement_is_stale() {
+    for code in ["0A000", "26000"] {
+        let mut session = Session::new();
+        let statement = session.prepare("select rows 1");
+        session.server.go_stale(code);
+        let execute = Request::Execute { statement: &statement, params: &("mine",) };
+        session.submit(execute, Submit::new(Delivery::Discard)).expect("it is queued");
+        while !session.turn().is_empty() {
+            assert_eq!(session.told(), [""; 0]);
+        }
+        assert_eq!(session.server.committed(), ["mine"], "it was to be run, whoever asks for rows");
+        session.assert_usable();
+        // But not what was wanted, and is not any more.
+        session.server.go_stale(code);
+        let execute = Request::Execute { statement: &statement, params: &("given up",) };
+        session.submit(execute, Submit::new(Delivery::Events)).expect("it is queued");
+        session.send();
+        let ticket = session.last();
+        session.engine.discard(ticket, None);
+        while !session.turn().is_empty() {}
+        assert_eq!(session.told(), [""; 0]);
+        assert!(!session.server.committed().contains(&"given up".to_owned()));
+        session.assert_usable();
+    }
+}
+
+#[test]
+fn many_groups_that_were_not_sent_each_name_their_own_limit() {
+    let mut session = Timed::new();
+    session.query_until("select rows 1", 5000);
+    session.send();
+    session.query_until("select rows 1", 10);
+    session.add_until("select rows 1", 5000);
+    session.add_until("select rows 1", 20);
+    session.engine.end_group();
+    session.query_until("select rows 1", 5000);
+    session.query_until("select rows 1", 30);
+    session.pass(30);
+    let limit_of = |event: Option<Event<'_>>| match event {
+        Some(Event::Failed { error: PgError::NotSent(why), .. }) => match *why {
+            PgError::Timeout(timeout) => timeout.value.as_secs(),
+            other => panic!("{other}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    let limits: Vec<_> = (0..4).map(|_| limit_of(session.engine.next_event().unwrap())).collect();
+    assert_eq!(limits, [10, 20, 20, 30], "a request without one has its group's");
+    session.turn();
+    assert_eq!(ends_of(&mut session), ["1 complete", "5 complete"]);
+    assert_eq!(session.server.committed(), ["1", "5"]);
+    session.assert_usable();
+}
+
+/// The ends among what is told.
+fn ends_of(session: &mut Session) -> Vec<String> {
+    session.told().into_iter().filter(|line| line.contains("complete")).collect()
+}

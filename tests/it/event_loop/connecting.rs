@@ -114,6 +114,103 @@ fn b23_wait_ready_ends_what_start_connect_began() {
 }
 
 #[test]
+fn b23_waiting_for_bytes_goes_on_with_a_connect() {
+    for config in [config(), unix_config()] {
+        let mut db = PgConnection::start_connect(&config.connect_timeout(Some(LONG))).unwrap();
+        let mut received = 0;
+        while matches!(
+            db.submit(Request::Simple { sql: "select 'first'" }, Delivery::Collect),
+            Err(PgError::WouldBlock)
+        ) {
+            received += db.poll_read(LONG).unwrap();
+        }
+        assert!(received > 0);
+        db.poll_write(LONG).unwrap();
+        assert_usable(&mut db);
+    }
+}
+
+#[test]
+fn b23_waiting_until_all_is_sent_goes_on_with_a_connect() {
+    let server = FakeServer::start(|conn| {
+        conn.startup()?;
+        conn.send(&frames::authentication_ok())?;
+        conn.welcome()?;
+        conn.drain()
+    });
+    let config = fake_config(&server).connect_timeout(Some(LONG));
+    let mut db = PgConnection::start_connect(&config).unwrap();
+    db.poll_write(LONG).unwrap();
+    assert!(db.engine().send_pending().is_empty(), "the startup packet has left");
+    db.wait_ready().unwrap();
+    drop(db);
+    server.join();
+}
+
+#[test]
+fn b23_what_moves_bytes_without_waiting_may_be_called_during_a_connect() {
+    let mut db = PgConnection::start_connect(&config().connect_timeout(Some(LONG))).unwrap();
+    // The socket is not ours to read or write yet.
+    assert!(matches!(db.try_fill_read_buf(), Err(PgError::WouldBlock)));
+    assert!(matches!(db.try_write(), Err(PgError::WouldBlock)));
+    db.flush();
+    db.wait_ready().unwrap();
+    assert_usable(&mut db);
+}
+
+#[test]
+fn b23_waiting_during_a_connect_ends_as_the_connect_does() {
+    let listener = TcpListener::from(bound());
+    let refused = PgConfig::new("127.0.0.1", listener.local_addr().unwrap().port(), "f", "", "m");
+    let (queue, full) = full_listener();
+    let silent = FakeServer::start(|conn| conn.drain());
+    let configs = [
+        (&refused, "cannot connect to 127.0.0.1"),
+        (&full, "while connecting to the server's address (connect_timeout = 50 ms)"),
+        (&fake_config(&silent), "while connecting (connect_timeout = 50 ms)"),
+    ];
+    for (config, expected) in configs {
+        let config = config.clone().connect_timeout(Some(SHORT));
+        // On the loopback a refusal may be told at once.
+        let told = PgConnection::start_connect(&config).and_then(|mut db| {
+            let error = db.poll_read(LONG).unwrap_err();
+            assert!(db.is_broken());
+            assert_eq!(db.sources().count(), usize::from(interest(&db).is_some()));
+            assert_eq!(interest(&db).unwrap_or_default(), Interest::default(), "nothing more");
+            assert_eq!(db.poll_write(LONG).unwrap_err().to_string(), error.to_string());
+            Err::<(), _>(error)
+        });
+        let error = told.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    // Its own time limit ends the waiting and nothing else.
+    let config = full.connect_timeout(Some(LONG));
+    let mut db = PgConnection::start_connect(&config).unwrap();
+    for _ in 0..2 {
+        let error = db.poll_read(SHORT).unwrap_err().to_string();
+        assert!(error.contains("waiting for bytes from the server (timeout = 50 ms)"), "{error}");
+        assert!(!db.is_broken());
+    }
+    drop((db, queue));
+    silent.join();
+}
+
+/// An address that takes no more connections, and what fills it.
+fn full_listener() -> ((TcpListener, Vec<TcpStream>), PgConfig) {
+    // A listener with room for one, which nobody accepts: no further handshake gets through.
+    let listener = bound();
+    listen(&listener, 0).unwrap();
+    let listener = TcpListener::from(listener);
+    let address = listener.local_addr().unwrap();
+    let mut queue = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, 4 * SHORT) {
+        queue.push(stream);
+    }
+    let config = PgConfig::new("127.0.0.1", address.port(), "frederic", "", "music");
+    ((listener, queue), config)
+}
+
+#[test]
 fn b23_a_refused_port_and_a_missing_socket_are_named() {
     // Bound, so that nobody else gets the port, and nobody listens.
     let refusing = TcpListener::from(bound());
@@ -185,16 +282,7 @@ fn b23_h19_a_silent_server_runs_into_the_deadline_in_each_phase() {
 
 #[test]
 fn b23_h19_an_address_that_does_not_answer_runs_into_the_deadline() {
-    // A listener with room for one, which nobody accepts: no further handshake gets through.
-    let listener = bound();
-    listen(&listener, 0).unwrap();
-    let listener = TcpListener::from(listener);
-    let address = listener.local_addr().unwrap();
-    let mut queue = Vec::new();
-    while let Ok(stream) = TcpStream::connect_timeout(&address, 4 * SHORT) {
-        queue.push(stream);
-    }
-    let config = PgConfig::new("127.0.0.1", address.port(), "frederic", "", "music");
+    let (_queue, config) = full_listener();
     let mut single = Single::start(&config.connect_timeout(Some(SHORT))).unwrap();
     assert_eq!(interest(single.db()), Some(WRITE));
     let (_, error) = single.until_broken();

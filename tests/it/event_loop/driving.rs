@@ -21,6 +21,9 @@ fn wait_until(connection: &PgConnection, what: PollFlags) {
     assert_eq!(ready, 1, "it does not come");
 }
 
+/// The size of a busy connection's receive buffer, in bytes, unless a message needs more.
+const BUFFER: usize = 64 * 1024;
+
 /// What is told of a socket that was hung up, even to those who want nothing else.
 const HANG_UP: PollFlags = PollFlags::empty();
 
@@ -125,6 +128,108 @@ fn b23_events_that_nobody_takes_wake_nobody() {
     let numbers = told.iter().filter_map(|told| told.strip_prefix("row ")).map(|row| &row[1000..]);
     assert!(numbers.eq((1..=20000).map(|number| number.to_string())));
     assert_eq!(told.len(), 20003);
+}
+
+/// A connection whose receive buffer is full of what `request` returns, and which wants no more; the
+/// rest waits in the socket.
+fn connect_and_fill(request: Request<'_>) -> (PgConnection, Ticket) {
+    let mut db = PgConnection::connect(&config().io_timeout(LONG)).unwrap();
+    let ticket = db.submit(request, Delivery::Collect).unwrap();
+    db.flush();
+    fill(&mut db);
+    wait_until(&db, PollFlags::IN);
+    (db, ticket)
+}
+
+#[test]
+fn b23_h42_blocking_calls_go_on_from_a_full_buffer() {
+    type Call = fn(&mut PgConnection);
+    let calls: [Call; 6] = [
+        |db| assert_usable(db),
+        |db| {
+            assert_eq!(db.query_simple("select 'mine'").unwrap()[0].get::<&str>(0).unwrap(), "mine")
+        },
+        |db| {
+            let mut rows = db.stream("select 'mine'", ()).unwrap();
+            assert_eq!(rows.next().unwrap().unwrap().get::<&str>(0).unwrap(), "mine");
+            assert!(rows.next().unwrap().is_none());
+        },
+        |db| {
+            let mut pipeline = db.pipeline();
+            pipeline.query("select 'mine'", ()).unwrap();
+            let result = pipeline.finish().unwrap().remove(0).unwrap();
+            assert_eq!(result.rows()[0].get::<&str>(0).unwrap(), "mine");
+        },
+        |db| {
+            assert!(db.try_fill_read_buf().unwrap() > 0);
+            assert!(db.poll_read(LONG).unwrap() > 0);
+        },
+        |db| db.poll_write(LONG).unwrap(),
+    ];
+    let sql = "select repeat('x', 1000) || i from generate_series(1, 20000) i";
+    for call in calls {
+        let (mut db, ticket) = connect_and_fill(Request::Query { sql, params: &() });
+        call(&mut db);
+        assert_usable(&mut db);
+        let rows = db.take(ticket).unwrap().expect("the rows of the other one").into_rows();
+        let numbers = rows.iter().map(|row| row.get::<&str>(0).unwrap()[1000..].to_owned());
+        assert!(numbers.eq((1..=20000).map(|number| number.to_string())));
+        let event = db.next_event().unwrap().expect("its end");
+        assert!(matches!(event, Event::Complete { ticket: ended } if ended == ticket), "{event:?}");
+        assert!(db.next_event().unwrap().is_none());
+    }
+}
+
+#[test]
+fn b23_h42_a_blocking_call_makes_room_before_it_waits() {
+    // The server says nothing more before it has been asked the second question.
+    let server = FakeServer::start(|conn| {
+        conn.login()?;
+        conn.expect_query("first")?;
+        conn.send(&frames::row_description(&[Column::text("first")]))?;
+        // More than fits into the receive buffer.
+        let rows = (0..200).map(|_| text_row(&"x".repeat(1000)));
+        conn.send_frames(&rows.collect::<Vec<_>>())?;
+        conn.expect_query("second")?;
+        conn.send_frames(&[frames::command_complete("SELECT 200"), frames::ready_for_query(b'I')])?;
+        conn.answer_query(&Answer::rows(&[Column::text("second")]).row(&[Some(b"mine")]))?;
+        conn.drain()
+    });
+    let mut db = PgConnection::connect(&fake_config(&server).io_timeout(LONG)).unwrap();
+    let first = db.submit(Request::Simple { sql: "first" }, Delivery::Collect).unwrap();
+    db.flush();
+    fill(&mut db);
+    let rows = db.query_simple("second").unwrap();
+    assert_eq!(rows[0].get::<&str>(0).unwrap(), "mine");
+    assert_eq!(db.take(first).unwrap().unwrap().into_rows().len(), 200);
+    drop(db);
+    server.join();
+}
+
+#[test]
+fn b23_h42_a_blocking_call_does_not_wait_for_what_is_in_a_full_buffer() {
+    // An answer that fills the buffer to its last byte, so that nothing is left in the socket.
+    let server = FakeServer::start(|conn| {
+        conn.login()?;
+        conn.expect_query("first")?;
+        let begin = frames::row_description(&[Column::text("first")]);
+        let end = [frames::command_complete("SELECT 1"), frames::ready_for_query(b'I')].concat();
+        let room = BUFFER - begin.len() - end.len() - text_row("").len();
+        conn.send(&[begin, text_row(&"x".repeat(room)), end].concat())?;
+        conn.expect_query("second")?;
+        conn.answer_query(&Answer::rows(&[Column::text("second")]).row(&[Some(b"mine")]))?;
+        conn.drain()
+    });
+    let config = fake_config(&server).io_timeout(LONG).max_in_flight(1);
+    let mut db = PgConnection::connect(&config).unwrap();
+    let _nobody = db.submit(Request::Simple { sql: "first" }, Delivery::Discard).unwrap();
+    db.flush();
+    fill(&mut db);
+    // There is room for another request only when this one has been answered, and it has been.
+    let rows = db.query_simple("second").unwrap();
+    assert_eq!(rows[0].get::<&str>(0).unwrap(), "mine");
+    drop(db);
+    server.join();
 }
 
 #[test]

@@ -23,6 +23,7 @@ on_both_faces!(
     h29_b11_in_a_transaction_the_whole_of_it_has_failed,
     h47_an_error_at_the_end_of_a_group_is_that_of_its_last_request,
     h29_what_was_committed_inside_a_group_stays_complete,
+    h29_a_command_that_commits_by_itself_stays_complete,
     h29_the_end_of_a_session_is_told_to_every_request,
     b11_a_failed_group_leaves_the_statement_cache_right,
 );
@@ -116,6 +117,24 @@ fn h29_what_was_committed_inside_a_group_stays_complete(face: Face) {
     assert_eq!(fates(&results), expected);
     assert_eq!(stored(&mut db), [1]);
     assert_usable(&mut db);
+}
+
+/// Newer servers run it in the first place of a group only, and refuse it elsewhere.
+fn h29_a_command_that_commits_by_itself_stays_complete(face: Face) {
+    let mut db = connect_with_table();
+    for (command, tag) in [("vacuum t", "VACUUM"), ("discard all", "DISCARD ALL")] {
+        let group: &[Command<'_>] =
+            &[(command, &()), (INSERT, &(2,)), ("select 1 / 0", &()), (INSERT, &(3,))];
+        let results = run_groups(face, &mut db, &[group]);
+        if tag == "DISCARD ALL" {
+            // With it went the prepared statements, those that follow in its own group too.
+            assert_eq!(fates(&results), [tag, "not run", "not run", "not run"]);
+        } else {
+            assert_eq!(fates(&results), [tag, "rolled back", "22012", "not run"]);
+            assert_eq!(stored(&mut db), [0; 0]);
+        }
+        assert_usable(&mut db);
+    }
 }
 
 fn h29_the_end_of_a_session_is_told_to_every_request(face: Face) {

@@ -88,9 +88,9 @@ impl PgConnection {
             send_error: None,
             overdue: None,
             set_aside: VecDeque::new(),
-            notices: Kept::new(),
+            notices: Kept::new(config),
             notice_handler: None,
-            notifications: Kept::new(),
+            notifications: Kept::new(config),
             dropped_told: 0,
             last_tag: CommandTag::EMPTY,
         })

@@ -11,7 +11,11 @@
 //! | `prepared.rs` | prepared statements, batches, the statement cache |
 //! | `rows.rs` | streaming rows |
 //! | `pipeline.rs` | several requests in one round trip |
+//! | `notify.rs` | LISTEN and NOTIFY |
+//! | `listener.rs` | a listener that connects again |
+//! | `large_object.rs` | large objects |
 //! | `kept.rs` | notices and notifications that nobody has fetched yet |
+//! | `quote.rs` | names as SQL text |
 //! | `transaction.rs` | begin, commit, rollback, reset |
 //! | `retry.rs` | doing work again after an error that is safe to retry |
 //!
@@ -22,10 +26,14 @@ mod blocking;
 mod connect;
 mod drive;
 mod kept;
+mod large_object;
+mod listener;
 mod nonblocking;
+mod notify;
 mod pipeline;
 mod prepared;
 mod query;
+mod quote;
 mod retry;
 mod rows;
 mod transaction;
@@ -37,6 +45,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 pub use self::drive::Drive;
+pub use self::large_object::{LargeObject, LargeObjectMode};
+pub use self::listener::{ListenerEvent, PgListener};
+pub use self::notify::Notifications;
 pub use self::pipeline::{Pipeline, PipelineResult};
 pub use self::query::SimpleResult;
 pub use self::retry::retry;
@@ -297,16 +308,11 @@ impl PgConnection {
 
     /// The notices that came since the last call, oldest first.
     ///
-    /// At most 4,096 messages or 4 MiB are kept; the oldest give way, and
+    /// At most [`max_kept_messages`](crate::PgConfig::max_kept_messages) and
+    /// [`max_kept_bytes`](crate::PgConfig::max_kept_bytes) are kept; the oldest give way, and
     /// [`dropped_messages`](Self::dropped_messages) counts them.
     pub fn drain_notices(&mut self) -> impl Iterator<Item = Notice> + '_ {
         self.notices.drain()
-    }
-
-    /// The notifications that came since the last call, oldest first. At most 4,096 are kept, as
-    /// with [`drain_notices`](Self::drain_notices).
-    pub fn drain_notifications(&mut self) -> impl Iterator<Item = Notification> + '_ {
-        self.notifications.drain()
     }
 
     /// How many notices and notifications were dropped because nobody fetched them in time.

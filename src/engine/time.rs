@@ -146,6 +146,16 @@ impl Engine {
         self.abandon(index, earlier.into_iter().chain(patience).min_by_key(|limit| limit.at));
     }
 
+    /// Nobody wants the answer to `ticket` any more, but what it does is wanted: it is never taken
+    /// back. Its answer is drained whenever it comes. No event follows.
+    pub(crate) fn disown(&mut self, ticket: Ticket) {
+        self.finished.retain(|(finished, _)| *finished != ticket);
+        self.pending.retain(|event| event.ticket() != Some(ticket));
+        if let Some(index) = self.flights.find(ticket) {
+            self.abandon(index, None);
+        }
+    }
+
     /// Removes the group that a request belongs to, if nothing of it was sent.
     pub(super) fn take_back(&mut self, index: usize) -> Option<Vec<InFlight>> {
         let group = self.flights.group_of(index);

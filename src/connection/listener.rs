@@ -3,7 +3,7 @@
 //! It is a state machine on the non-blocking face of a [`PgConnection`]: connecting again is a state
 //! with a deadline, never a wait. The blocking calls are a loop around it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -58,8 +58,8 @@ use crate::net::wait;
 #[derive(Debug)]
 pub struct PgListener {
     config: PgConfig,
-    /// What to listen to, in the order in which it was asked for.
-    channels: Vec<String>,
+    /// What to listen to.
+    channels: BTreeSet<String>,
     /// `None` between two attempts.
     connection: Option<PgConnection>,
     /// When to connect again.
@@ -160,7 +160,7 @@ impl PgListener {
         config.validate()?;
         let mut listener = Self {
             config: config.clone(),
-            channels: Vec::new(),
+            channels: BTreeSet::new(),
             connection: None,
             retry_at: None,
             backoff: Backoff::random(),
@@ -192,8 +192,7 @@ impl PgListener {
             return Err(PgError::Usage("the name of the channel is empty".to_owned()));
         }
         listen_sql(&channel)?;
-        if !self.channels.contains(&channel) {
-            self.channels.push(channel.clone());
+        if self.channels.insert(channel.clone()) {
             self.change(Ask::Listen(channel));
         }
         Ok(())
@@ -202,17 +201,15 @@ impl PgListener {
     /// Takes a channel out; whether it was among the [channels](Self::channels). Never waits: what
     /// is under way may still come.
     pub fn unlisten(&mut self, channel: &str) -> bool {
-        let place = self.channels.iter().position(|known| known == channel);
-        if let Some(place) = place {
-            let channel = self.channels.remove(place);
-            self.change(Ask::Unlisten(channel));
-        }
-        place.is_some()
+        let channel = self.channels.take(channel);
+        let was_there = channel.is_some();
+        channel.into_iter().for_each(|channel| self.change(Ask::Unlisten(channel)));
+        was_there
     }
 
-    /// What it listens to, or will when it is connected.
-    pub fn channels(&self) -> &[String] {
-        &self.channels
+    /// What it listens to, or will when it is connected, in alphabetical order.
+    pub fn channels(&self) -> impl Iterator<Item = &str> {
+        self.channels.iter().map(String::as_str)
     }
 
     /// Whether it listens at this moment, as far as is known.

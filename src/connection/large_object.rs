@@ -273,12 +273,12 @@ impl LargeObject<'_> {
     pub fn copy_to(&mut self, mut target: impl Write) -> PgResult<u64> {
         self.settle()?;
         let start = self.position;
-        let copied = self.copy_pieces(&mut target);
-        // Pieces that are still on their way have moved the server, and nobody wants them.
-        if !self.unanswered.is_empty() || copied.is_err() {
+        if let Err(error) = self.copy_pieces(&mut target) {
+            // Pieces that are still on their way have moved the server, and nobody wants them.
             self.give_up();
+            return Err(error);
         }
-        copied.map(|()| self.position - start)
+        Ok(self.position - start)
     }
 
     /// Closes the object, once all writes have been answered.
@@ -294,8 +294,9 @@ impl LargeObject<'_> {
     }
 
     fn copy_pieces(&mut self, target: &mut impl Write) -> PgResult<()> {
+        let mut is_at_end = false;
         loop {
-            while self.unanswered.len() < WINDOW {
+            while !is_at_end && self.unanswered.len() < WINDOW {
                 match self.queue_read(CHUNK) {
                     Err(PgError::WouldBlock) if !self.unanswered.is_empty() => break,
                     other => other?,
@@ -306,9 +307,8 @@ impl LargeObject<'_> {
             let piece = piece_of(&row, most)?;
             target.write_all(piece)?;
             self.position += piece.len() as u64;
-            if piece.len() < most {
-                return Ok(());
-            }
+            // What was asked for behind the end comes with nothing in it.
+            is_at_end |= piece.len() < most;
         }
     }
 

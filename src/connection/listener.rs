@@ -137,13 +137,17 @@ impl PgListener {
         channels: impl IntoIterator<Item = C>,
     ) -> PgResult<Self> {
         let mut listener = Self::start(config, channels)?;
+        let mut earlier = VecDeque::new();
         loop {
             match listener.wait_event(Duration::MAX) {
-                Some(ListenerEvent::Connected) => return Ok(listener),
+                Some(ListenerEvent::Connected) => break,
                 Some(ListenerEvent::ConnectFailed { error }) => return Err(error),
-                _ => {}
+                other => earlier.extend(other),
             }
         }
+        earlier.append(&mut listener.told);
+        listener.told = earlier;
+        Ok(listener)
     }
 
     /// Begins to connect, and returns at once: the start of the non-blocking face. A failure is an

@@ -25,6 +25,14 @@ impl Face {
         }
     }
 
+    /// The next event of a connection that lasts, as a text.
+    #[track_caller]
+    fn next_while_connected(self, listener: &mut PgListener) -> String {
+        let next = self.next(listener);
+        assert!(!next.starts_with("lost") && !next.starts_with("failed"), "{next}");
+        next
+    }
+
     /// The next event, as a text.
     #[track_caller]
     fn next(self, listener: &mut PgListener) -> String {
@@ -141,7 +149,7 @@ fn b13_channels_come_and_go(face: Face) {
         let expected = if payload == "with" { INJECTIONS } else { &INJECTIONS[..2] };
         for channel in expected {
             loop {
-                let next = face.next(&mut listener);
+                let next = face.next_while_connected(&mut listener);
                 if let Some(heard) = next.strip_suffix(&mine) {
                     assert_eq!(heard, *channel);
                     break;
@@ -153,7 +161,7 @@ fn b13_channels_come_and_go(face: Face) {
         }
         // This is answered behind the UNLISTENs.
         listener.listen(marker.as_str()).unwrap();
-        while face.next(&mut listener) != format!("listening to {marker}") {}
+        while face.next_while_connected(&mut listener) != format!("listening to {marker}") {}
         assert!(listener.unlisten(&marker));
         assert!(!listener.unlisten(&marker));
     }

@@ -286,6 +286,40 @@ impl PgConfig {
         self.max_send_buffer = bytes;
         self
     }
+
+    /// Sets how many notices, and how many notifications, a connection keeps for a program that
+    /// fetches them later. Beyond that the oldest give way, and an event tells how many
+    /// ([`Event::MessagesDropped`](crate::Event::MessagesDropped)).
+    ///
+    /// The default is 4,096. Zero keeps none.
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// let config = config.max_kept_messages(100_000);
+    /// assert_eq!(config.get_max_kept_messages(), 100_000);
+    /// ```
+    #[must_use]
+    pub fn max_kept_messages(mut self, messages: usize) -> Self {
+        self.max_kept_messages = messages;
+        self
+    }
+
+    /// Sets how many bytes the texts of the notices, and those of the notifications, may have that
+    /// a connection [keeps](Self::max_kept_messages). The newest of each is kept however large it
+    /// is.
+    ///
+    /// The default is 4 MiB.
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("localhost", 5432, "ada", "", "shop");
+    /// let config = config.max_kept_bytes(1 << 26);
+    /// assert_eq!(config.get_max_kept_bytes(), 1 << 26);
+    /// ```
+    #[must_use]
+    pub fn max_kept_bytes(mut self, bytes: usize) -> Self {
+        self.max_kept_bytes = bytes;
+        self
+    }
 }
 
 /// Reading settings. The methods have the `get_` of [`std::process::Command`], because the plain
@@ -366,5 +400,15 @@ impl PgConfig {
     /// How many bytes may wait to be sent, see [`max_send_buffer`](Self::max_send_buffer).
     pub fn get_max_send_buffer(&self) -> usize {
         self.max_send_buffer
+    }
+
+    /// How many messages of a kind are kept, see [`max_kept_messages`](Self::max_kept_messages).
+    pub fn get_max_kept_messages(&self) -> usize {
+        self.max_kept_messages
+    }
+
+    /// How many bytes of their texts are kept, see [`max_kept_bytes`](Self::max_kept_bytes).
+    pub fn get_max_kept_bytes(&self) -> usize {
+        self.max_kept_bytes
     }
 }

@@ -98,6 +98,8 @@ pub struct PgConfig {
     statement_cache_capacity: usize,
     max_in_flight: usize,
     max_send_buffer: usize,
+    max_kept_messages: usize,
+    max_kept_bytes: usize,
 }
 
 /// The defaults, and the limits of what can be set.
@@ -131,6 +133,12 @@ impl PgConfig {
 
     /// In bytes (16 MiB), see [`max_send_buffer`](Self::max_send_buffer).
     pub const DEFAULT_MAX_SEND_BUFFER: usize = 1 << 24;
+
+    /// See [`max_kept_messages`](Self::max_kept_messages).
+    pub const DEFAULT_MAX_KEPT_MESSAGES: usize = 4096;
+
+    /// In bytes (4 MiB), see [`max_kept_bytes`](Self::max_kept_bytes).
+    pub const DEFAULT_MAX_KEPT_BYTES: usize = 1 << 22;
 }
 
 /// Making a configuration.
@@ -169,6 +177,8 @@ impl PgConfig {
             statement_cache_capacity: Self::DEFAULT_STATEMENT_CACHE_CAPACITY,
             max_in_flight: Self::DEFAULT_MAX_IN_FLIGHT,
             max_send_buffer: Self::DEFAULT_MAX_SEND_BUFFER,
+            max_kept_messages: Self::DEFAULT_MAX_KEPT_MESSAGES,
+            max_kept_bytes: Self::DEFAULT_MAX_KEPT_BYTES,
         };
         config.password(password)
     }
@@ -440,7 +450,9 @@ mod tests {
             .execution_mode(ExecutionMode::Simple)
             .statement_cache_capacity(6)
             .max_in_flight(7)
-            .max_send_buffer(8);
+            .max_send_buffer(8)
+            .max_kept_messages(9)
+            .max_kept_bytes(10);
         assert_eq!((config.host.as_str(), config.port), ("db", 1));
         assert_eq!((config.user.as_str(), config.database.as_str()), ("u", "d"));
         assert_eq!(config.secret_password().map(SecretString::as_str), Some("p"));
@@ -456,6 +468,7 @@ mod tests {
         assert_eq!(config.get_statement_cache_capacity(), 6);
         assert_eq!(config.get_max_in_flight(), 7);
         assert_eq!(config.get_max_send_buffer(), 8);
+        assert_eq!((config.get_max_kept_messages(), config.get_max_kept_bytes()), (9, 10));
         config.validate().unwrap();
     }
 

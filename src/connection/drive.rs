@@ -332,6 +332,13 @@ impl PgConnection {
         moved.bytes()
     }
 
+    /// Sends what the socket takes and receives what it has, once each; whether something was
+    /// received, or the end. Events are the caller's to take.
+    pub(super) fn exchange(&mut self) -> bool {
+        self.send();
+        self.engine.interest().read && self.receive() != Moved::Nothing
+    }
+
     /// Sends as much of the queued output as the socket takes at this moment; returns the number of
     /// bytes, 0 when nothing is queued. Never waits.
     ///
@@ -384,19 +391,29 @@ impl PgConnection {
         })
     }
 
-    /// Repeats `attempt`, waiting in between for what the engine wants, until it gives something or
-    /// `timeout` is over.
+    /// Repeats `attempt`, waiting in between for what the engine wants, until it gives something.
     fn poll<T>(
         &mut self,
         timeout: Duration,
         doing: &'static str,
-        mut attempt: impl FnMut(&mut Self) -> PgResult<Option<T>>,
+        attempt: impl FnMut(&mut Self) -> PgResult<Option<T>>,
     ) -> PgResult<T> {
-        let deadline = Instant::now().checked_add(timeout);
+        self.poll_until(Instant::now().checked_add(timeout), attempt)?.ok_or_else(|| {
+            PgError::Timeout(Box::new(Timeout { setting: "timeout", value: timeout, doing }))
+        })
+    }
+
+    /// Repeats `attempt`, waiting in between for what the engine wants, until it gives something or
+    /// `deadline` has come.
+    pub(super) fn poll_until<T>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut attempt: impl FnMut(&mut Self) -> PgResult<Option<T>>,
+    ) -> PgResult<Option<T>> {
         loop {
             self.proceed_connecting();
             if let Some(done) = attempt(self)? {
-                return Ok(done);
+                return Ok(Some(done));
             }
             if self.something_is_late() {
                 continue;
@@ -405,8 +422,7 @@ impl PgConnection {
                 if self.give_up_sending() {
                     continue;
                 }
-                let timeout = Timeout { setting: "timeout", value: timeout, doing };
-                return Err(PgError::Timeout(Box::new(timeout)));
+                return Ok(None);
             }
             self.wait([deadline, self.deadline()].into_iter().flatten().min());
         }

@@ -11,6 +11,9 @@
 //! | `prepared.rs` | prepared statements, batches, the statement cache |
 //! | `rows.rs` | streaming rows |
 //! | `pipeline.rs` | several requests in one round trip |
+//! | `notify.rs` | LISTEN and NOTIFY |
+//! | `listener.rs` | a listener that connects again |
+//! | `large_object.rs` | large objects |
 //! | `kept.rs` | notices and notifications that nobody has fetched yet |
 //! | `transaction.rs`, `transaction/` | transactions: single calls, guards, savepoints, retries |
 //! | `advisory.rs` | advisory locks |
@@ -25,7 +28,10 @@ mod blocking;
 mod connect;
 mod drive;
 mod kept;
+mod large_object;
+mod listener;
 mod nonblocking;
+mod notify;
 mod pipeline;
 mod prepared;
 mod query;
@@ -42,6 +48,9 @@ use std::time::{Duration, Instant};
 
 pub use self::advisory::{AdvisoryKey, AdvisoryLock};
 pub use self::drive::Drive;
+pub use self::large_object::{LargeObject, LargeObjectMode};
+pub use self::listener::{ListenerEvent, PgListener};
+pub use self::notify::Notifications;
 pub use self::pipeline::{Pipeline, PipelineResult};
 pub use self::query::SimpleResult;
 pub use self::quote::{quote_identifier, quote_literal};
@@ -308,16 +317,11 @@ impl PgConnection {
 
     /// The notices that came since the last call, oldest first.
     ///
-    /// At most 4,096 messages or 4 MiB are kept; the oldest give way, and
+    /// At most [`max_kept_messages`](crate::PgConfig::max_kept_messages) and
+    /// [`max_kept_bytes`](crate::PgConfig::max_kept_bytes) are kept; the oldest give way, and
     /// [`dropped_messages`](Self::dropped_messages) counts them.
     pub fn drain_notices(&mut self) -> impl Iterator<Item = Notice> + '_ {
         self.notices.drain()
-    }
-
-    /// The notifications that came since the last call, oldest first. At most 4,096 are kept, as
-    /// with [`drain_notices`](Self::drain_notices).
-    pub fn drain_notifications(&mut self) -> impl Iterator<Item = Notification> + '_ {
-        self.notifications.drain()
     }
 
     /// How many notices and notifications were dropped because nobody fetched them in time.

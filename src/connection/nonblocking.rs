@@ -95,6 +95,13 @@ impl PgConnection {
         self.engine.discard(ticket, patience);
     }
 
+    /// Nobody wants the answer to `ticket` any more, but what it does is wanted: it is sent in any
+    /// case.
+    pub(super) fn disown(&mut self, ticket: Ticket) {
+        self.set_aside.retain(|event| event.ticket() != Some(ticket));
+        self.engine.disown(ticket);
+    }
+
     /// How many requests are unanswered, those included that nobody wants any more.
     pub fn in_flight(&self) -> usize {
         self.engine.in_flight()

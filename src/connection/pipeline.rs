@@ -267,7 +267,7 @@ impl Pipeline<'_> {
 
 impl PgConnection {
     /// Waits for the result of a request without a deadline of its own: from now on it has one.
-    fn result_of(&mut self, ticket: Ticket) -> PgResult<Outcome> {
+    pub(super) fn result_of(&mut self, ticket: Ticket) -> PgResult<Outcome> {
         if let Some(outcome) = self.engine.take(ticket)? {
             return Ok(outcome);
         }

@@ -191,6 +191,15 @@ impl Engine {
         }
     }
 
+    /// Nobody wants the answer to `ticket` any more, but what it does is wanted: it is never taken
+    /// back. Its answer is drained whenever it comes. No event follows.
+    pub(crate) fn disown(&mut self, ticket: Ticket) {
+        self.forget_end(ticket);
+        if let Some(index) = self.flights.find(ticket) {
+            self.abandon(index, None);
+        }
+    }
+
     /// Removes the group that a request belongs to, if nothing of it was sent.
     pub(super) fn take_back(&mut self, index: usize) -> Option<Vec<Box<InFlight>>> {
         self.take_back_groups(self.flights.group_of(index))

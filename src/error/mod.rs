@@ -36,6 +36,7 @@ mod class;
 mod conversion;
 mod display;
 mod excerpt;
+mod io_error;
 mod limit;
 mod retry;
 mod server;
@@ -260,16 +261,6 @@ impl std::error::Error for PgError {
             Self::Io(error) => Some(error),
             Self::NotSent(reason) | Self::NotRun(reason) => Some(&**reason),
             _ => None,
-        }
-    }
-}
-
-impl From<io::Error> for PgError {
-    /// `WouldBlock` becomes [`PgError::WouldBlock`]; every other kind stays [`PgError::Io`].
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::WouldBlock => Self::WouldBlock,
-            _ => Self::Io(error),
         }
     }
 }

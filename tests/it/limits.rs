@@ -78,7 +78,7 @@ fn h36_a_value_that_no_length_can_carry_is_refused_and_nothing_is_sent() {
 /// Whether tests that take long or much memory are to run with their full sizes
 /// (`cargo xtask test --long`).
 fn is_long() -> bool {
-    std::env::var_os("CHOPIN_LONG_TESTS").is_some_and(|value| value == "1")
+    std::env::var_os("CHOPIN_TEST_LONG").is_some_and(|value| value == "1")
 }
 
 #[test]

@@ -31,6 +31,14 @@ const BLOCKING_CALLS: &[(&str, fn(&mut PgConnection) -> PgResult<()>)] = &[
     ("try_write", |db| db.try_write().map(drop)),
     ("poll_read", |db| db.poll_read(LONG).map(drop)),
     ("poll_write", |db| db.poll_write(LONG)),
+    ("listen", |db| db.listen("c")),
+    ("unlisten", |db| db.unlisten("c")),
+    ("unlisten_all", PgConnection::unlisten_all),
+    ("notify", |db| db.notify("c", "p")),
+    ("poll_notification", |db| db.poll_notification().map(drop)),
+    ("wait_notification", |db| db.wait_notification(LONG).map(drop)),
+    ("create_large_object", |db| db.create_large_object(None).map(drop)),
+    ("import_large_object", |db| db.import_large_object(&b""[..]).map(drop)),
 ];
 
 #[test]

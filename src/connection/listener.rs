@@ -1,0 +1,415 @@
+//! A listener that outlives its connections.
+//!
+//! It is a state machine on the non-blocking face of a [`PgConnection`]: connecting again is a state
+//! with a deadline, never a wait. The blocking calls are a loop around it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use super::notify::{listen_sql, unlisten_sql};
+use super::{Delivery, Drive, Event, Interest, Notification, PgConnection, Request, Ticket};
+use crate::config::PgConfig;
+use crate::error::{Backoff, Notice, PgError, PgResult};
+use crate::net::wait;
+
+/// Listens to channels on a connection of its own, and connects again when that is lost.
+///
+/// What is notified while there is no connection is lost: the server keeps nothing for those who do
+/// not listen. So the listener says when it does not ([`ListenerEvent::Lost`]) and when it does
+/// again ([`ListenerEvent::Reconnected`]): that is when a program reads the state anew that it is
+/// notified of. Nothing else is ever lost: notifications that the program does not fetch stay in
+/// the socket, and hold the server back.
+///
+/// ```no_run
+/// use chopin_pg::{ListenerEvent, PgConfig, PgListener};
+///
+/// let config = PgConfig::from_url("postgres://frederic:secret@localhost/music")?;
+/// let mut listener = PgListener::connect(&config, ["jobs"])?;
+/// // What there is to do already would be read here.
+/// for event in listener.events() {
+///     match event {
+///         ListenerEvent::Notification(job) => println!("to do: {}", job.payload),
+///         ListenerEvent::Reconnected => println!("some may have been missed: read all anew"),
+///         ListenerEvent::Lost { error } => println!("lost the connection: {error}"),
+///         _ => {}
+///     }
+/// }
+/// # Ok::<(), chopin_pg::PgError>(())
+/// ```
+///
+/// # Connecting again
+///
+/// It never gives up: a program that wants to drops it, or looks at the errors first. Between two
+/// attempts it lets a random time pass that grows up to a second ([`Backoff`]). Each attempt has the
+/// configuration's [`connect_timeout`](PgConfig::connect_timeout).
+///
+/// A server that is gone without a word is found out by a question that is asked after
+/// [some silence](Self::set_heartbeat), and is to be answered within
+/// [`io_timeout`](PgConfig::io_timeout).
+///
+/// # The non-blocking face
+///
+/// As with a connection: [`drive`](Self::drive), then [`next_event`](Self::next_event) until there
+/// is none, then wait for the [`sources`](Self::sources) and the [`deadline`](Self::deadline). There
+/// are times without a source, when only the deadline is waited for. (A host name is looked up by
+/// the system's resolver within `drive`, which can take a while: give an IP address or the folder of
+/// a Unix-domain socket where that matters.)
+#[derive(Debug)]
+pub struct PgListener {
+    config: PgConfig,
+    /// What to listen to.
+    channels: BTreeSet<String>,
+    /// `None` between two attempts.
+    connection: Option<PgConnection>,
+    /// When to connect again.
+    retry_at: Option<Instant>,
+    backoff: Backoff,
+    /// What is to be asked of the server when it has answered what is asked.
+    to_ask: VecDeque<Ask>,
+    asked: Option<(Ticket, Ask)>,
+    /// Since when this connection listens.
+    listening_since: Option<Instant>,
+    /// Whether there was a connection that listened.
+    had_connection: bool,
+    heartbeat: Duration,
+    /// When the server said something last.
+    heard_at: Instant,
+    told: VecDeque<ListenerEvent>,
+}
+
+/// What a [`PgListener`] tells.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ListenerEvent {
+    /// It listens to all its channels from here on, for the first time. (After
+    /// [`PgListener::connect`] this has been told already.)
+    Connected,
+    /// It listens to all its channels again. What was notified since [`Lost`](Self::Lost) has been
+    /// missed.
+    Reconnected,
+    /// It listens to a channel from here on that [`PgListener::listen`] has added meanwhile.
+    Listening {
+        /// The channel.
+        channel: String,
+    },
+    /// Somebody has notified a channel.
+    Notification(Notification),
+    /// The server has something to say.
+    Notice(Box<Notice>),
+    /// It does not listen any more: the connection has ended. It will connect again.
+    Lost {
+        /// Why.
+        error: PgError,
+    },
+    /// An attempt to connect, or to listen on the new connection, has failed. There will be another
+    /// one.
+    ConnectFailed {
+        /// Why.
+        error: PgError,
+    },
+}
+
+/// Something to ask the server for.
+#[derive(Debug)]
+enum Ask {
+    /// To listen to all channels.
+    ListenAll,
+    Listen(String),
+    Unlisten(String),
+    /// Whether it is still there.
+    Heartbeat,
+}
+
+impl PgListener {
+    /// How long the server may be silent before it is asked whether it is there, unless
+    /// [`set_heartbeat`](Self::set_heartbeat) says otherwise: 30 s.
+    pub const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
+
+    /// Connects and listens; returns when it listens to all channels.
+    ///
+    /// # Errors
+    ///
+    /// As [`PgConnection::connect`], and as [`start`](Self::start): the first attempt is the only
+    /// one.
+    pub fn connect<C: Into<String>>(
+        config: &PgConfig,
+        channels: impl IntoIterator<Item = C>,
+    ) -> PgResult<Self> {
+        let mut listener = Self::start(config, channels)?;
+        let mut earlier = VecDeque::new();
+        loop {
+            match listener.wait_event(Duration::MAX) {
+                Some(ListenerEvent::Connected) => break,
+                Some(ListenerEvent::ConnectFailed { error }) => return Err(error),
+                other => earlier.extend(other),
+            }
+        }
+        earlier.append(&mut listener.told);
+        listener.told = earlier;
+        Ok(listener)
+    }
+
+    /// Begins to connect, and returns at once: the start of the non-blocking face. A failure is an
+    /// event already, and there will be another attempt.
+    ///
+    /// # Errors
+    ///
+    /// [`PgError::Config`] when the configuration cannot be used, [`PgError::Usage`] as with
+    /// [`listen`](Self::listen).
+    pub fn start<C: Into<String>>(
+        config: &PgConfig,
+        channels: impl IntoIterator<Item = C>,
+    ) -> PgResult<Self> {
+        config.validate()?;
+        let mut listener = Self {
+            config: config.clone(),
+            channels: BTreeSet::new(),
+            connection: None,
+            retry_at: None,
+            backoff: Backoff::random(),
+            to_ask: VecDeque::new(),
+            asked: None,
+            listening_since: None,
+            had_connection: false,
+            heartbeat: Self::DEFAULT_HEARTBEAT,
+            heard_at: Instant::now(),
+            told: VecDeque::new(),
+        };
+        for channel in channels {
+            listener.listen(channel)?;
+        }
+        listener.connect_again();
+        Ok(listener)
+    }
+
+    /// Adds a channel, if it is not among the [channels](Self::channels) yet. Never waits:
+    /// [`ListenerEvent::Listening`] tells from when on it is listened to.
+    ///
+    /// # Errors
+    ///
+    /// [`PgError::Usage`] for a name that no server takes: empty, with a zero byte, or of more than
+    /// 63 bytes.
+    pub fn listen(&mut self, channel: impl Into<String>) -> PgResult<()> {
+        let channel = channel.into();
+        if channel.is_empty() {
+            return Err(PgError::Usage("the name of the channel is empty".to_owned()));
+        }
+        listen_sql(&channel)?;
+        if self.channels.insert(channel.clone()) {
+            self.change(Ask::Listen(channel));
+        }
+        Ok(())
+    }
+
+    /// Takes a channel out; whether it was among the [channels](Self::channels). Never waits: what
+    /// is under way may still come.
+    pub fn unlisten(&mut self, channel: &str) -> bool {
+        let channel = self.channels.take(channel);
+        let was_there = channel.is_some();
+        channel.into_iter().for_each(|channel| self.change(Ask::Unlisten(channel)));
+        was_there
+    }
+
+    /// What it listens to, or will when it is connected, in alphabetical order.
+    pub fn channels(&self) -> impl Iterator<Item = &str> {
+        self.channels.iter().map(String::as_str)
+    }
+
+    /// Whether it listens at this moment, as far as is known.
+    pub fn is_listening(&self) -> bool {
+        self.listening_since.is_some()
+    }
+
+    /// The connection of this moment, to look at; `None` between two attempts.
+    pub fn connection(&self) -> Option<&PgConnection> {
+        self.connection.as_ref()
+    }
+
+    /// Sets after how much silence the server is asked whether it is there;
+    /// [`Duration::MAX`] for never.
+    pub fn set_heartbeat(&mut self, silence: Duration) {
+        self.heartbeat = silence;
+    }
+
+    /// Waits for the next event; `None` when there was none within `timeout`, during which it
+    /// connects again if necessary. [`Duration::MAX`] is for ever, [`Duration::ZERO`] does not wait.
+    pub fn wait_event(&mut self, timeout: Duration) -> Option<ListenerEvent> {
+        let until = Instant::now().checked_add(timeout);
+        loop {
+            let drive = self.drive();
+            if let Some(event) = self.next_event() {
+                return Some(event);
+            }
+            if drive == Drive::Again {
+                continue;
+            }
+            if until.is_some_and(|until| until <= Instant::now()) {
+                return None;
+            }
+            let until = [until, self.deadline()].into_iter().flatten().min();
+            match &mut self.connection {
+                Some(connection) => connection.turn(until),
+                // A failure of poll(2) without descriptors only makes the pause shorter.
+                None => drop(wait(None, until, None)),
+            }
+        }
+    }
+
+    /// Events as they come, without an end; waits for each.
+    pub fn events(&mut self) -> impl Iterator<Item = ListenerEvent> + '_ {
+        std::iter::from_fn(|| self.wait_event(Duration::MAX))
+    }
+
+    /// Moves bytes, as [`PgConnection::drive`]; connects again when it is time; asks a silent server
+    /// whether it is there. Never waits.
+    pub fn drive(&mut self) -> Drive {
+        let now = Instant::now();
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.connect_again();
+        }
+        if self.heartbeat_at().is_some_and(|at| at <= now) {
+            self.to_ask.push_back(Ask::Heartbeat);
+        }
+        self.ask_next();
+        self.connection.as_mut().map_or(Drive::Idle, PgConnection::drive)
+    }
+
+    /// The descriptors to watch, as [`PgConnection::sources`]; none between two attempts to
+    /// connect.
+    pub fn sources(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
+        self.connection.iter().flat_map(PgConnection::sources)
+    }
+
+    /// When to call [`drive`](Self::drive) even if no source is ready.
+    pub fn deadline(&self) -> Option<Instant> {
+        let connection = self.connection.as_ref().and_then(PgConnection::deadline);
+        [connection, self.retry_at, self.heartbeat_at()].into_iter().flatten().min()
+    }
+
+    /// The next event, `None` when there is none until more has been received.
+    pub fn next_event(&mut self) -> Option<ListenerEvent> {
+        loop {
+            if let Some(event) = self.told.pop_front() {
+                return Some(event);
+            }
+            let next = match self.connection.as_mut()?.next_event() {
+                Ok(None) => return None,
+                Ok(Some(event)) => Ok(event),
+                Err(error) => Err(error),
+            };
+            match next {
+                Ok(Event::Notification(notification)) => {
+                    self.heard_at = Instant::now();
+                    return Some(ListenerEvent::Notification(notification));
+                }
+                Ok(Event::Notice(notice)) => return Some(ListenerEvent::Notice(notice)),
+                Ok(Event::Ready) => {
+                    self.to_ask = VecDeque::from([Ask::ListenAll]);
+                    self.ask_next();
+                }
+                Ok(Event::Complete { ticket }) => self.answered(ticket),
+                Ok(Event::Failed { error, .. }) | Err(error) => self.lose(error),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Begins to connect.
+    fn connect_again(&mut self) {
+        self.retry_at = None;
+        match PgConnection::start_connect(&self.config) {
+            Ok(connection) => self.connection = Some(connection),
+            Err(error) => self.lose(error),
+        }
+    }
+
+    /// The connection is of no more use.
+    fn lose(&mut self, error: PgError) {
+        self.connection = None;
+        self.asked = None;
+        self.to_ask.clear();
+        let listened = self.listening_since.take();
+        let now = Instant::now();
+        // A server that hangs up on us again and again is not to be asked again at once.
+        if listened.is_some_and(|since| now.duration_since(since) >= Backoff::MAX_DELAY) {
+            self.backoff = Backoff::random();
+        }
+        let delay = self.backoff.next().unwrap_or(Backoff::MAX_DELAY);
+        self.retry_at = Some(now + delay);
+        self.told.push_back(match listened {
+            Some(_) => ListenerEvent::Lost { error },
+            None => ListenerEvent::ConnectFailed { error },
+        });
+    }
+
+    /// The channels have changed. A connection that is not ready yet asks for all of them later.
+    fn change(&mut self, ask: Ask) {
+        let asked_for_all = matches!(self.asked, Some((_, Ask::ListenAll)));
+        if self.is_listening() || asked_for_all {
+            self.to_ask.push_back(ask);
+            self.ask_next();
+        }
+    }
+
+    /// Asks the next question, once the one before has been answered.
+    fn ask_next(&mut self) {
+        while self.asked.is_none() {
+            let Some(connection) = &mut self.connection else { return };
+            let Some(ask) = self.to_ask.pop_front() else { return };
+            let sql = match &ask {
+                Ask::ListenAll => {
+                    let all: PgResult<Vec<_>> =
+                        self.channels.iter().map(|channel| listen_sql(channel)).collect();
+                    all.map(|commands| commands.join("; "))
+                }
+                Ask::Listen(channel) => listen_sql(channel),
+                Ask::Unlisten(channel) => unlisten_sql(channel),
+                // The shortest text that is answered.
+                Ask::Heartbeat => Ok(String::new()),
+            };
+            let asked = sql.and_then(|sql| {
+                connection.submit(Request::Simple { sql: &sql }, Delivery::Collect)
+            });
+            match asked {
+                Ok(ticket) => {
+                    self.asked = Some((ticket, ask));
+                    connection.flush();
+                }
+                // It is asked with the next drive.
+                Err(PgError::WouldBlock) => return self.to_ask.push_front(ask),
+                Err(error) => return self.lose(error),
+            }
+        }
+    }
+
+    /// The server has answered what was asked.
+    fn answered(&mut self, ticket: Ticket) {
+        self.heard_at = Instant::now();
+        if let Some(connection) = &mut self.connection {
+            if let Err(error) = connection.take(ticket) {
+                return self.lose(error);
+            }
+        }
+        match self.asked.take() {
+            Some((_, Ask::ListenAll)) => {
+                self.listening_since = Some(self.heard_at);
+                self.told.push_back(match std::mem::replace(&mut self.had_connection, true) {
+                    false => ListenerEvent::Connected,
+                    true => ListenerEvent::Reconnected,
+                });
+            }
+            Some((_, Ask::Listen(channel))) => {
+                self.told.push_back(ListenerEvent::Listening { channel });
+            }
+            Some((_, Ask::Unlisten(_) | Ask::Heartbeat)) | None => {}
+        }
+        self.ask_next();
+    }
+
+    /// When the server is to be asked whether it is there.
+    fn heartbeat_at(&self) -> Option<Instant> {
+        let is_quiet = self.is_listening() && self.asked.is_none() && self.to_ask.is_empty();
+        self.heard_at.checked_add(self.heartbeat).filter(|_| is_quiet)
+    }
+}

@@ -1,0 +1,263 @@
+//! LISTEN and NOTIFY on one connection. `listener.rs` has the listener that reconnects.
+
+use std::iter::FusedIterator;
+use std::time::{Duration, Instant};
+
+use super::quote::quote_identifier;
+use super::{Delivery, Event, Notification, PgConnection, Ticket};
+use crate::engine::{Request, Step};
+use crate::error::{PgError, PgResult};
+
+/// The longest name of a channel that a server takes, in bytes: `NAMEDATALEN` - 1.
+const LONGEST_CHANNEL: usize = 63;
+
+/// The notifications of a connection as they come, from [`PgConnection::notifications`].
+///
+/// ```no_run
+/// # let mut connection = chopin_pg::PgConnection::connect(&chopin_pg::PgConfig::from_url("")?)?;
+/// use std::time::Duration;
+///
+/// connection.listen("jobs")?;
+/// for notification in connection.notifications().timeout(Duration::from_secs(60)) {
+///     println!("{}", notification?.payload);
+/// }
+/// println!("none for a minute");
+/// # Ok::<(), chopin_pg::PgError>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "an iterator does nothing unless it is asked"]
+pub struct Notifications<'c> {
+    connection: &'c mut PgConnection,
+    timeout: Duration,
+    ended: bool,
+}
+
+/// Listening, notifying, and what has been heard.
+///
+/// Source: PostgreSQL documentation, "Asynchronous Operations", "LISTEN", "NOTIFY".
+impl PgConnection {
+    /// Listens to a channel from now on; inside a transaction from its commit on.
+    ///
+    /// The name is quoted: it is taken as it is, upper case and blanks too.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute_batch`](Self::execute_batch): the server refuses an empty name. [`PgError::Usage`]
+    /// for a name with a zero byte, and for one of more than 63 bytes: the server would cut it, and
+    /// listen to another channel.
+    pub fn listen(&mut self, channel: &str) -> PgResult<()> {
+        self.execute_batch(&listen_sql(channel)?)
+    }
+
+    /// Does not listen to a channel any more. What has been notified before may still come.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen`](Self::listen).
+    pub fn unlisten(&mut self, channel: &str) -> PgResult<()> {
+        self.execute_batch(&unlisten_sql(channel)?)
+    }
+
+    /// Does not listen to any channel any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute_batch`](Self::execute_batch).
+    pub fn unlisten_all(&mut self) -> PgResult<()> {
+        self.execute_batch("UNLISTEN *")
+    }
+
+    /// Notifies all sessions that listen to a channel, inside a transaction with its commit. The
+    /// same payload to the same channel within one transaction is delivered once.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query). The server refuses a payload of 8,000 bytes or more (`22023`), and
+    /// an empty channel or one of more than 63 bytes.
+    pub fn notify(&mut self, channel: &str, payload: &str) -> PgResult<()> {
+        let sql = "select pg_catalog.pg_notify($1, $2)";
+        self.execute_with(sql, (channel, payload)).map(drop)
+    }
+
+    /// Queues [`listen`](Self::listen) on the non-blocking face.
+    ///
+    /// Notifying needs no function of its own there: it is the query
+    /// `select pg_notify($1, $2)` with the channel and the payload as parameters.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit); [`PgError::Usage`] as with [`listen`](Self::listen).
+    pub fn submit_listen(&mut self, channel: &str, delivery: Delivery) -> PgResult<Ticket> {
+        self.submit(Request::Simple { sql: &listen_sql(channel)? }, delivery)
+    }
+
+    /// Queues [`unlisten`](Self::unlisten) on the non-blocking face.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit_listen`](Self::submit_listen).
+    pub fn submit_unlisten(&mut self, channel: &str, delivery: Delivery) -> PgResult<Ticket> {
+        self.submit(Request::Simple { sql: &unlisten_sql(channel)? }, delivery)
+    }
+
+    /// The next notification that is here, `None` when there is none. Looks at the socket, and
+    /// never waits.
+    ///
+    /// Those that came during other calls are first, oldest first. Notices that come meanwhile go to
+    /// the handler, or are kept for [`drain_notices`](Self::drain_notices).
+    ///
+    /// # Errors
+    ///
+    /// What broke the connection, when all notifications that came before have been returned.
+    /// [`PgError::Busy`] while requests that deliver events are unfinished: then notifications are
+    /// events too.
+    pub fn poll_notification(&mut self) -> PgResult<Option<Notification>> {
+        if let Some(kept) = self.notifications.pop() {
+            return Ok(Some(kept));
+        }
+        self.check_not_busy()?;
+        let found = self.find_notification()?;
+        if found.is_none() && self.something_is_late() {
+            return self.received_notification();
+        }
+        Ok(found)
+    }
+
+    /// Waits for the next notification; `None` when there was none within `timeout`.
+    /// [`Duration::MAX`] is for ever.
+    ///
+    /// The server delivers notifications between transactions only: inside one it waits for
+    /// nothing.
+    ///
+    /// ```no_run
+    /// # let mut connection = chopin_pg::PgConnection::connect(&chopin_pg::PgConfig::from_url("")?)?;
+    /// use std::time::Duration;
+    ///
+    /// connection.listen("jobs")?;
+    /// while let Some(job) = connection.wait_notification(Duration::from_secs(60))? {
+    ///     println!("{} from process {}", job.payload, job.process_id);
+    /// }
+    /// # Ok::<(), chopin_pg::PgError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`poll_notification`](Self::poll_notification).
+    pub fn wait_notification(&mut self, timeout: Duration) -> PgResult<Option<Notification>> {
+        if let Some(kept) = self.notifications.pop() {
+            return Ok(Some(kept));
+        }
+        self.check_not_busy()?;
+        let deadline = Instant::now().checked_add(timeout);
+        self.poll_until(deadline, Self::find_notification)
+    }
+
+    /// Notifications as they come, one after the other; waits for each.
+    ///
+    /// It ends with an error, or when none has come for a [`timeout`](Notifications::timeout).
+    /// While it is used nothing is dropped, however many come: what has not been asked for stays in
+    /// the socket, and holds the server back.
+    pub fn notifications(&mut self) -> Notifications<'_> {
+        Notifications { connection: self, timeout: Duration::MAX, ended: false }
+    }
+
+    /// The notifications that came during other calls since the last call, oldest first. Does not
+    /// look at the socket; [`poll_notification`](Self::poll_notification) does.
+    ///
+    /// At most [`max_kept_messages`](crate::PgConfig::max_kept_messages) are kept; the oldest give way,
+    /// and are told: by [`Event::MessagesDropped`] to [`next_event`](Self::next_event), and by
+    /// [`dropped_notifications`](Self::dropped_notifications).
+    pub fn drain_notifications(&mut self) -> impl Iterator<Item = Notification> + '_ {
+        self.notifications.drain()
+    }
+
+    /// Whether notifications are kept that came during other calls. Does not look at the socket.
+    pub fn has_notifications(&self) -> bool {
+        self.notification_count() > 0
+    }
+
+    /// How many notifications are kept that came during other calls. Does not look at the socket.
+    pub fn notification_count(&self) -> usize {
+        self.notifications.len()
+    }
+
+    /// How many notifications have been dropped on this connection so far, because more came during
+    /// other calls than are [kept](crate::PgConfig::max_kept_messages). A program that sees the number
+    /// grow reads the state anew that it is notified of.
+    pub fn dropped_notifications(&self) -> u64 {
+        self.notifications.dropped()
+    }
+
+    /// The next notification of what has been received, after one look at the socket at most.
+    fn find_notification(&mut self) -> PgResult<Option<Notification>> {
+        let received = self.received_notification()?;
+        if received.is_none() && self.exchange() {
+            return self.received_notification();
+        }
+        Ok(received)
+    }
+
+    /// The next notification of what has been received. What comes behind it is left where it is,
+    /// so that none has to give way to another.
+    fn received_notification(&mut self) -> PgResult<Option<Notification>> {
+        loop {
+            let event = match self.engine.advance() {
+                Step::Starved => return Ok(None),
+                Step::Broken => return Err(self.engine.breakage()),
+                Step::Complete => Some(Event::Complete { ticket: self.engine.whose() }),
+                Step::Pending => self.engine.pop_pending(),
+                // Results are collected.
+                _ => None,
+            };
+            match event {
+                Some(Event::Notification(notification)) => return Ok(Some(notification)),
+                event => event.into_iter().for_each(|event| self.keep_event(event)),
+            }
+        }
+    }
+}
+
+impl Notifications<'_> {
+    /// Ends when none has come for so long.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+impl Iterator for Notifications<'_> {
+    type Item = PgResult<Notification>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let next = self.connection.wait_notification(self.timeout);
+        self.ended = !matches!(next, Ok(Some(_)));
+        next.transpose()
+    }
+}
+
+impl FusedIterator for Notifications<'_> {}
+
+/// The command that listens to a channel.
+pub(super) fn listen_sql(channel: &str) -> PgResult<String> {
+    Ok(format!("LISTEN {}", quote_channel(channel)?))
+}
+
+/// The command that ends what [`listen_sql`] began.
+pub(super) fn unlisten_sql(channel: &str) -> PgResult<String> {
+    Ok(format!("UNLISTEN {}", quote_channel(channel)?))
+}
+
+/// A channel as an identifier that the server takes whole.
+fn quote_channel(channel: &str) -> PgResult<String> {
+    if channel.len() > LONGEST_CHANNEL {
+        return Err(PgError::Usage(format!(
+            "the name of the channel {channel:?} has {} bytes, of which the server would cut off \
+             those after the first {LONGEST_CHANNEL}",
+            channel.len()
+        )));
+    }
+    quote_identifier(channel)
+}

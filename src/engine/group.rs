@@ -41,8 +41,11 @@ impl Engine {
             self.send.release();
             // Nobody may look for more before the next request.
             self.recv.release_if_empty();
-            self.clock.idle();
-        } else if self.clock.is_holding() {
+            if !self.clock.is_holding() {
+                return self.clock.idle();
+            }
+        }
+        if self.clock.is_holding() {
             self.stop_holding_if_drained();
         }
     }

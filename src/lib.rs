@@ -41,9 +41,9 @@ pub mod wire;
 
 pub use crate::config::{ExecutionMode, PgConfig, ProtocolVersion};
 pub use crate::connection::{
-    CommandTag, DEFAULT_IO_TIMEOUT, Deadline, Delivery, Drive, Event, Interest, Notification,
-    Outcome, ParamSets, PgConnection, Pipeline, PipelineResult, Request, Rows, SimpleResult,
-    Statement, Submit, Ticket, TransactionStatus, retry,
+    CancelToken, Cancelling, CommandTag, DEFAULT_IO_TIMEOUT, Deadline, Delivery, Drive, Event,
+    Interest, Notification, Outcome, ParamSets, PgConnection, Pipeline, PipelineResult, Request,
+    Rows, SimpleResult, Statement, Submit, Ticket, TransactionStatus, Within, retry,
 };
 pub use crate::error::{ErrorClass, Notice, PgError, PgResult, ServerError, SqlState};
 pub use crate::row::{Column, FromRow, Row, RowRef};

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::within::Limit;
 use super::{CommandTag, Deadline, Delivery, Event, PgConnection, Submit, Ticket};
 use crate::config::ExecutionMode;
 use crate::engine::{Outcome, Request, Step};
@@ -40,13 +41,16 @@ impl PgConnection {
         self.finish(ticket)
     }
 
-    /// The deadline of an operation that begins now: in [`io_timeout`](Self::io_timeout). For
-    /// [`submit_with`](Self::submit_with).
+    /// The deadline of an operation that begins now: in [`io_timeout`](Self::io_timeout), or that of
+    /// the [scope](Self::within). For [`submit_with`](Self::submit_with).
     #[inline]
     pub fn operation_deadline(&mut self) -> Option<Deadline> {
         let now = Instant::now();
         self.now = Some(now);
-        Deadline::after(now, "io_timeout", self.io_timeout)
+        match self.limit {
+            Limit::IoTimeout => Deadline::after(now, "io_timeout", self.io_timeout),
+            Limit::Scope(deadline) => deadline,
+        }
     }
 
     /// How long what nobody wants any more may take to come to its end.

@@ -13,12 +13,15 @@
 //! | `pipeline.rs` | several requests in one round trip |
 //! | `kept.rs` | notices and notifications that nobody has fetched yet |
 //! | `transaction.rs` | begin, commit, rollback, reset |
+//! | `within.rs` | a time limit for what is done inside a scope |
+//! | `cancel.rs` | cancelling from anywhere, and what has taken too long |
 //! | `retry.rs` | doing work again after an error that is safe to retry |
 //!
 //! Every blocking call is the same small loop: submit to the engine, move bytes, take events, wait
 //! in poll(2). There is no second path.
 
 mod blocking;
+mod cancel;
 mod connect;
 mod drive;
 mod kept;
@@ -29,6 +32,7 @@ mod query;
 mod retry;
 mod rows;
 mod transaction;
+mod within;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -36,11 +40,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
+pub use self::cancel::{CancelToken, Cancelling};
 pub use self::drive::Drive;
 pub use self::pipeline::{Pipeline, PipelineResult};
 pub use self::query::SimpleResult;
 pub use self::retry::retry;
 pub use self::rows::Rows;
+pub use self::within::Within;
 pub use crate::config::DEFAULT_IO_TIMEOUT;
 pub use crate::engine::{
     CommandTag, Deadline, Delivery, Event, Interest, Notification, Outcome, ParamSets, Request,
@@ -48,6 +54,7 @@ pub use crate::engine::{
 };
 
 use self::kept::Kept;
+use self::within::Limit;
 use crate::engine::Engine;
 use crate::error::{Notice, PgError, PgResult};
 use crate::net::{Connecting, Socket};
@@ -81,10 +88,12 @@ const MOST_LOOKS: usize = 64;
 ///
 /// # After an error
 ///
-/// An error of the server leaves the connection usable. After a timeout it stays usable too, as
-/// long as the late answer comes within [`drain_timeout`](crate::PgConfig::drain_timeout): it is
-/// dropped, and the next call gets its own answer; the time that this takes counts for that call,
-/// which is taken back as not sent if its own `io_timeout` ends first. An I/O error, a violation of
+/// An error of the server leaves the connection usable. After a timeout it stays usable too: the
+/// server is told to cancel the statement, what it still answers is dropped, and the next call gets
+/// its own answer; the time that this takes counts for that call, which is taken back as not sent if
+/// its own `io_timeout` ends first. (A cancelled statement fails, so a transaction that it was part
+/// of has failed too.) Only a server that does not come to the end within
+/// [`drain_timeout`](crate::PgConfig::drain_timeout) costs the connection. An I/O error, a violation of
 /// the protocol or the end of the session breaks the connection for good
 /// ([`is_broken`](Self::is_broken)): every later call fails with [`PgError::NotSent`], whose source
 /// is what broke it.
@@ -187,11 +196,17 @@ pub struct PgConnection {
     connecting: Option<Box<Connecting>>,
     /// Connected, and not ready yet.
     in_login: bool,
+    /// The cancel of a request that has taken too long, while it is under way.
+    cancelling: Option<Box<Cancelling>>,
+    /// What limits a cancel that the program asks for: a setting, and its value.
+    cancel_limit: Option<(&'static str, Duration)>,
     /// Where it goes to, for errors.
     target: Box<str>,
     /// The moment at which the operation began that is being made, for its first turn.
     now: Option<Instant>,
     io_timeout: Duration,
+    /// What limits an operation.
+    limit: Limit,
     drain_timeout: Duration,
     /// Why nothing can be sent any more; told when everything that the server said has been read.
     send_error: Option<io::Error>,

@@ -250,10 +250,12 @@ impl Engine {
             _ => None,
         };
         let error = match error.code {
-            SqlState::QUERY_CANCELED if self.may_be_hit_by_neighbour(request) => PgError::CancelledByNeighbour {
-                error: Box::new(error),
-                undone: is_undone_as_a_whole(request),
-            },
+            SqlState::QUERY_CANCELED if self.may_be_hit_by_neighbour(request) => {
+                PgError::CancelledByNeighbour {
+                    error: Box::new(error),
+                    undone: is_undone_as_a_whole(request),
+                }
+            }
             _ => PgError::from(error),
         };
         let error = sets.into_iter().fold(error, PgError::at_parameter_set);

@@ -87,7 +87,7 @@ impl Cancel {
     /// The same target is left alone for longer each time.
     fn aim_at(&mut self, target: Ticket) {
         let is_new = self.target.replace(target) != Some(target);
-        self.pause = if is_new { FIRST_PAUSE } else { self.pause * 2 };
+        self.pause = if is_new { FIRST_PAUSE } else { self.pause.saturating_mul(2) };
         self.is_due_again = false;
     }
 }

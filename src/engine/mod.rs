@@ -293,6 +293,11 @@ impl Engine {
         }
     }
 
+    /// Whether a message is here that has not been looked at.
+    pub(crate) fn has_message(&self) -> bool {
+        self.recv.has_whole_message()
+    }
+
     /// What the transport should wait for.
     ///
     /// Reading is wanted even while output is pending: a server that is blocked on writing to us

@@ -193,6 +193,13 @@ impl Engine {
         self.abandon(index, Standing::Stopped, patience);
     }
 
+    /// Nobody wants more of the rows of `ticket`, and it is to end now: as if its time was over.
+    pub fn stop_now(&mut self, ticket: Ticket, now: Instant) {
+        let Some(index) = self.forget(ticket) else { return };
+        self.abandon(index, Standing::Late, self.clock.patience(now));
+        self.clock.late_since = Some(now);
+    }
+
     /// Whether nothing is lost when a request is cancelled: it is a statement that only reads, as far
     /// as its text tells, and no transaction would fail with it.
     fn only_reads(&self, index: usize) -> bool {

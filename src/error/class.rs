@@ -257,6 +257,20 @@ mod tests {
     }
 
     #[test]
+    fn h13_what_another_ones_cancel_has_hit_may_be_tried_again_if_all_of_it_is_undone() {
+        let fields = [(b'S', "ERROR"), (b'C', "57014"), (b'M', "canceling statement")];
+        let server = crate::error::ServerError::from_fields(fields).expect("all fields");
+        for undone in [true, false] {
+            let error = Box::new(server.clone());
+            let error = PgError::CancelledByNeighbour { error, undone };
+            assert_eq!(error.is_safe_to_retry(), undone);
+            assert_eq!(error.classify(), ErrorClass::Transient);
+            assert_eq!(error.to_string().contains("safe to try again"), undone, "{error}");
+            assert!(error.to_string().contains("57014: canceling statement"), "{error}");
+        }
+    }
+
+    #[test]
     fn h2_a_refused_connection_attempt_is_safe_to_retry() {
         for code in ["57P03", "53300"] {
             assert!(server_error("FATAL", code).is_safe_to_retry(), "{code}");

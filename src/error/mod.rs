@@ -469,6 +469,10 @@ mod tests {
         }
 
         for error in every_variant().iter().skip(1) {
+            if matches!(error, PgError::CancelledByNeighbour { .. }) {
+                assert_eq!(error.sql_state(), Some(SqlState::QUERY_CANCELED));
+                continue;
+            }
             assert!(error.as_server().is_none());
             assert!(error.sql_state().is_none() && error.hint().is_none());
             assert!(error.detail().is_none());
@@ -505,11 +509,16 @@ mod tests {
     #[test]
     fn s4_11_a_parameter_set_is_added_once_and_only_where_it_belongs() {
         for error in every_variant() {
-            let had_a_place = matches!(error, PgError::Server(_) | PgError::Parameter(_));
+            let had_a_place = matches!(
+                error,
+                PgError::Server(_) | PgError::Parameter(_) | PgError::CancelledByNeighbour { .. }
+            );
             let before = error.to_string();
             let after = error.at_parameter_set(17).at_parameter_set(3);
             let set = match &after {
-                PgError::Server(error) => error.parameter_set,
+                PgError::Server(error) | PgError::CancelledByNeighbour { error, .. } => {
+                    error.parameter_set
+                }
                 PgError::Parameter(error) => error.set,
                 _ => None,
             };

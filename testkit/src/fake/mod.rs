@@ -57,6 +57,9 @@ pub use conn::{FakeConn, SERVER_PARAMETERS};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FakeError(String);
 
+/// The process id and the secret key in a CancelRequest.
+pub type CancelRequest = (i32, Vec<u8>);
+
 /// What a script returns.
 pub type FakeResult = Result<(), FakeError>;
 
@@ -110,6 +113,7 @@ pub struct FakeServer {
     acceptor: Acceptor<()>,
     /// How many connections must come: one for each script, at least one.
     expected: usize,
+    cancel_requests: Arc<Mutex<Vec<CancelRequest>>>,
     joined: bool,
 }
 
@@ -162,10 +166,17 @@ impl FakeServer {
         expected: usize,
         play: impl Fn(&mut FakeConn) -> FakeResult + Send + Sync + 'static,
     ) -> Self {
+        let cancel_requests = Arc::default();
+        let cancelled: Arc<Mutex<Vec<_>>> = Arc::clone(&cancel_requests);
         let session = move |index, stream: Arc<Stream>, _: &_| {
             let mut conn = FakeConn::new(index, stream);
             let played = catch_unwind(AssertUnwindSafe(|| play(&mut conn)));
+            let cancel_request = conn.cancel_request();
+            let is_cancel = cancel_request.is_some();
+            // Before it is hung up: whoever has seen that finds it here.
+            cancelled.lock().unwrap_or_else(PoisonError::into_inner).extend(cancel_request);
             let result = match played {
+                Ok(Err(_)) if is_cancel => Ok(()),
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(FakeError(text))) => Err(text),
                 Err(panic) => Err(panic_text(panic.as_ref())),
@@ -176,7 +187,13 @@ impl FakeServer {
             result.map_err(|failure| format!("{failure}{}", conn.last_messages()))
         };
         let acceptor = Acceptor::start(session).expect("a loopback port and a unix socket");
-        Self { acceptor, expected, joined: false }
+        Self { acceptor, expected, cancel_requests, joined: false }
+    }
+
+    /// The CancelRequests that came to scripts that wait for a StartupMessage, in order. Each has been
+    /// hung up on, as a real server does.
+    pub fn cancel_requests(&self) -> Vec<CancelRequest> {
+        self.cancel_requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     address_methods!();

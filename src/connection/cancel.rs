@@ -344,7 +344,7 @@ impl PgConnection {
             None if is_wanted => {
                 // How long it may take is the engine's concern.
                 match Cancelling::start(&self.cancel_token(), now, None) {
-                    Ok(cancelling) => self.cancelling = Some(Box::new(cancelling)),
+                    Ok(cancelling) => self.watch_cancel(cancelling),
                     Err(_) => return self.engine.cancel_ended(now),
                 }
             }
@@ -367,6 +367,17 @@ impl PgConnection {
             self.cancelling = None;
             self.engine.cancel_ended(now);
         }
+    }
+
+    /// The cancel becomes a [source](Self::sources). Whoever has not asked for them since the last one
+    /// was closed would take a descriptor of the same number for it.
+    fn watch_cancel(&mut self, mut cancelling: Cancelling) {
+        if self.last_cancel == Some(cancelling.as_raw_fd()) {
+            // If it cannot be had, then there are no numbers left anyway.
+            let _ = cancelling.socket.renumber();
+        }
+        self.last_cancel = Some(cancelling.as_raw_fd());
+        self.cancelling = Some(Box::new(cancelling));
     }
 
     /// The descriptor of the cancel, and what to wait for at it.

@@ -82,6 +82,7 @@ impl PgConnection {
             socket,
             in_login: connecting.is_none(),
             cancelling: None,
+            last_cancel: None,
             cancel_limit: config.connect_limit(),
             limit: Limit::IoTimeout,
             connecting: connecting.map(Box::new),

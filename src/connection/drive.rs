@@ -111,7 +111,7 @@ impl PgConnection {
     ///   taken, or the connection is broken. Take the descriptor out of epoll then, which tells a
     ///   hang-up even to those who want nothing.
     /// - While a request that has taken too long is being cancelled there are two: the connection's, and
-    ///   that of the cancel.
+    ///   that of the cancel, which goes away by itself; the next one's has another number.
     /// - While the connection is being made the descriptor can become another one, and there can be
     ///   none for a moment. What is no longer among them has been closed, so epoll has forgotten it;
     ///   what takes its place always has another number.

@@ -198,6 +198,8 @@ pub struct PgConnection {
     in_login: bool,
     /// The cancel of a request that has taken too long, while it is under way.
     cancelling: Option<Box<Cancelling>>,
+    /// The number that the descriptor of the last one had.
+    last_cancel: Option<RawFd>,
     /// What limits a cancel that the program asks for: a setting, and its value.
     cancel_limit: Option<(&'static str, Duration)>,
     /// Where it goes to, for errors.

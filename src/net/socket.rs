@@ -72,6 +72,13 @@ impl Socket {
         &self.address
     }
 
+    /// Gives the descriptor another number.
+    pub(crate) fn renumber(&mut self) -> io::Result<()> {
+        // While both are open they cannot have the same.
+        self.fd = self.fd.try_clone()?;
+        Ok(())
+    }
+
     /// Switches a boolean socket option on.
     fn set_option(&self, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
         let on: libc::c_int = 1;

@@ -3,9 +3,10 @@
 //! It travels over a connection of its own, which is not the engine's: the engine says that one is
 //! [wanted](Engine::wants_cancel) and is told when it is [sent](Engine::cancel_sent) and when it
 //! [has ended](Engine::cancel_ended). Nothing in it names a request: the server cancels whatever it
-//! runs when the signal arrives. So it is sent only while its target is the request at the front,
-//! and nothing new is sent until both the target and the cancel have ended. What was sent before may
-//! be hit all the same, and is told so ([`PgError::CancelledByNeighbour`]).
+//! runs when the signal arrives. So it is sent only while its target is in the group at the front,
+//! and nothing new is sent until both the target and the cancel have ended. (Which request of a group
+//! is running nobody knows: the server keeps answers back up to the Sync. They fail together.) What
+//! else was sent before may be hit all the same, and is told so ([`PgError::CancelledByNeighbour`]).
 //!
 //! [`PgError::CancelledByNeighbour`]: crate::PgError::CancelledByNeighbour
 
@@ -93,9 +94,9 @@ impl Cancel {
 }
 
 impl Engine {
-    /// Since when a CancelRequest is wanted; `None` if none is. It is wanted while the request whose
-    /// answer is awaited has taken too long, and no longer: a cancel that has not been sent by then is
-    /// to be given up.
+    /// Since when a CancelRequest is wanted; `None` if none is. It is wanted while a request of the
+    /// group whose answer is awaited has taken too long, and no longer: a cancel that has not been
+    /// sent by then is to be given up.
     ///
     /// What is [late](Self::handle_timeout) is not over: its answer has to come to its end.
     #[inline]
@@ -114,16 +115,16 @@ impl Engine {
         self.clock.late_since().filter(|_| !is_aimed_at)
     }
 
-    /// The request that the server is working on, if it has taken too long.
+    /// The request in the group that the server is working on that has taken too long, if one has.
     fn late_at_front(&self) -> Option<Ticket> {
         // Of a group that has failed or ended nothing runs any more.
         if self.ended > 0 || self.flights.has_failed() {
             return None;
         }
-        let request = self.flights.current()?;
+        let mut group = self.flights.group_of(0).filter_map(|index| self.flights.get(index));
+        let request = group.find(|request| request.standing == Standing::Late)?;
         // While a part of it has not been sent the server waits for that, and ignores a cancel.
-        let is_there = request.bytes.end <= self.send.sent_up_to();
-        (request.standing == Standing::Late && is_there).then_some(request.ticket)
+        (request.bytes.end <= self.send.sent_up_to()).then_some(request.ticket)
     }
 
     /// The CancelRequest that is [wanted](Self::wants_cancel) is being written: from now on it may

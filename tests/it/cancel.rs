@@ -97,7 +97,7 @@ fn query_within(
 }
 
 /// Waits until the session with this process id is inside of pg_sleep.
-fn await_sleep(process_id: i32) {
+pub(crate) fn await_sleep(process_id: i32) {
     let mut other = connect();
     let limit = Instant::now() + LONG;
     let sql = "select from pg_stat_activity where pid = $1 and wait_event = 'PgSleep'";

@@ -188,7 +188,8 @@ fn b25_what_was_not_sent_is_taken_back_and_nothing_is_cancelled() {
         answer_42(conn)?;
         conn.expect_terminate()
     })]);
-    let mut db = PgConnection::connect(&fake_config(&server)).unwrap();
+    let config = fake_config(&server).max_send_buffer(64 << 20);
+    let mut db = PgConnection::connect(&config).unwrap();
     // More than any socket buffer takes: what is behind it stays here.
     let large = vec![7_u8; 32 << 20];
     let submit = Submit::new(Delivery::Events);

@@ -73,7 +73,9 @@ fn b25_prepare_pipeline_stream_and_simple_end_at_the_deadline() {
     // Preparing waits for a lock.
     let table = testkit::unique("locked");
     let mut holder = connect();
-    holder.execute_batch(&format!("create table {table} (); begin; lock table {table}")).unwrap();
+    holder.execute_batch(&format!("create table {table} ()")).unwrap();
+    holder.begin().unwrap();
+    holder.execute_batch(&format!("lock table {table}")).unwrap();
     let error = db.within(SHORT).prepare(&format!("select * from {table}")).unwrap_err();
     assert_timeout(&error);
     holder.execute_batch(&format!("drop table {table}; commit")).unwrap();

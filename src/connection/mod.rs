@@ -283,6 +283,7 @@ impl PgConnection {
     /// or hung up. (While requests that deliver events are unfinished it does not look: that is
     /// told by [`drive`](Self::drive) and [`next_event`](Self::next_event).)
     pub fn is_alive(&mut self) -> bool {
+        self.proceed_cancel();
         for _ in 0..MOST_LOOKS {
             match self.try_fill_read_buf() {
                 Ok(_) => {}

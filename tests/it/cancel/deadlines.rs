@@ -1,7 +1,8 @@
 //! A deadline that passes while a real server works: its statement is cancelled, what is sent next
 //! gets its own answer.
 
-use chopin_pg::Outcome;
+use chopin_pg::{ExecutionMode, Outcome, PgConfig};
+use testkit::pooler::{Pooler, Pooling};
 
 use super::*;
 use crate::event_loop::example::EventLoop;
@@ -213,4 +214,15 @@ fn b25_a_blocking_call_collects_its_answer_while_others_are_cancelled() {
     assert_usable(&mut db);
     let error = db.take(late).map(|outcome: Option<Outcome>| outcome.is_some()).unwrap_err();
     assert_timeout(&error);
+}
+
+#[test]
+fn b7_b25_a_cancel_finds_its_way_through_a_pooler() {
+    let pooler = Pooler::start(testkit::shared().tcp(), Pooling::default());
+    let config = PgConfig::new("127.0.0.1", pooler.port(), "postgres", "", "postgres");
+    let mut db = PgConnection::connect(&config.execution_mode(ExecutionMode::Unnamed)).unwrap();
+    for _ in 0..3 {
+        assert_timeout(&db.within(SHORT).query(SLEEP, &[]).unwrap_err());
+        assert_usable(&mut db);
+    }
 }

@@ -188,8 +188,13 @@ impl PgConnection {
             self.wait(until, now);
             return;
         }
+        let was_held = self.engine.is_holding();
         self.proceed_cancel();
         self.send();
+        if was_held && !self.engine.is_holding() {
+            // The end of a cancel may be all that was waited for.
+            return;
+        }
         // What is unsent may be waiting for an end that is here and has not been looked at.
         if self.engine.is_holding() && self.engine.has_message() {
             return;

@@ -128,7 +128,8 @@ impl FakeServer {
     }
 
     /// Starts a server that plays the first script for the first connection and so on; as many
-    /// connections must come as there are scripts, no more and no fewer.
+    /// connections must come as there are scripts, no more and no fewer. CancelRequests that come after
+    /// them are told by [`cancel_requests`](Self::cancel_requests), and are no error.
     ///
     /// # Panics
     /// If the machine has no free port or no folder for temporary files.
@@ -157,7 +158,14 @@ impl FakeServer {
             drop(scripts);
             match script {
                 Some(script) => script(conn),
-                None => Err(format!("came, but there are scripts for only {count}").into()),
+                None => {
+                    // A cancel may be repeated any number of times.
+                    conn.set_limit(Duration::from_secs(2));
+                    match conn.startup() {
+                        Err(cancelled) if conn.cancel_request().is_some() => Err(cancelled),
+                        _ => Err(format!("came, but there are scripts for only {count}").into()),
+                    }
+                }
             }
         })
     }

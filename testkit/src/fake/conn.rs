@@ -120,8 +120,8 @@ impl FakeConn {
     /// Waits for the StartupMessage, and answers requests for encryption before it with `N`.
     ///
     /// A CancelRequest instead ends the script with an error that is none for the server: as a real
-    /// one it hangs up without a word, and
-    /// [`FakeServer::cancel_requests`](super::FakeServer::cancel_requests) tells of it. A script that wants to see it takes the [`first_packet`](Self::first_packet).
+    /// one it hangs up without a word, and keeps the request for `FakeServer::cancel_requests`. A
+    /// script that wants to see it takes the [`first_packet`](Self::first_packet).
     ///
     /// # Errors
     /// A CancelRequest came instead, the client hung up, took too long, or sent something

@@ -143,9 +143,11 @@ impl PgConfig {
         self
     }
 
-    /// Sets the grace period after a request has timed out, or was discarded, or its stream was
-    /// dropped: that long its answer is awaited and thrown away, and if it has not come by then the
-    /// connection is given up as broken. The default is five seconds; zero gives it up at once.
+    /// Sets the grace period after a request has timed out: that long its answer is awaited and thrown
+    /// away while the server is told to cancel it, and if it has not come by then the connection is
+    /// given up as broken. A request that was discarded, or whose stream was dropped, has this time
+    /// first to end by itself (a stream that only reads a tenth of it, outside of a transaction). The
+    /// default is five seconds; zero gives the connection up at once.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::within::Limit;
 use super::{CommandTag, Deadline, Delivery, Event, PgConnection, Submit, Ticket};
 use crate::config::ExecutionMode;
 use crate::engine::{Outcome, Request, Step};
@@ -40,13 +41,19 @@ impl PgConnection {
         self.finish(ticket)
     }
 
-    /// The deadline of an operation that begins now: in [`io_timeout`](Self::io_timeout). For
-    /// [`submit_with`](Self::submit_with).
+    /// The deadline of an operation that begins now: in [`io_timeout`](Self::io_timeout), or that of
+    /// the [scope](Self::within). For [`submit_with`](Self::submit_with).
     #[inline]
     pub fn operation_deadline(&mut self) -> Option<Deadline> {
-        let deadline = Deadline::after(Instant::now(), "io_timeout", self.io_timeout);
-        self.fresh = deadline.map(|deadline| (deadline.at, self.io_timeout));
-        deadline
+        let now = Instant::now();
+        match self.limit {
+            Limit::IoTimeout => {
+                let deadline = Deadline::after(now, "io_timeout", self.io_timeout);
+                self.fresh = deadline.map(|deadline| (deadline.at, self.io_timeout));
+                deadline
+            }
+            Limit::Scope(deadline) => deadline,
+        }
     }
 
     /// How long what nobody wants any more may take to come to its end.

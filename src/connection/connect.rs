@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::PgConnection;
 use super::kept::Kept;
+use super::within::Limit;
 use crate::config::PgConfig;
 use crate::engine::{CommandTag, Deadline, Encryption, Engine};
 use crate::error::{PgError, PgResult};
@@ -80,6 +81,10 @@ impl PgConnection {
             engine: Engine::start(config, Encryption::None, deadline)?,
             socket,
             in_login: connecting.is_none(),
+            cancelling: None,
+            last_cancel: None,
+            cancel_limit: config.connect_limit(),
+            limit: Limit::IoTimeout,
             connecting: connecting.map(Box::new),
             target: target.into(),
             fresh: None,

@@ -60,6 +60,7 @@ impl PgConnection {
         if let Some(at) = self.overdue.take() {
             self.engine.handle_timeout(at);
         }
+        self.proceed_cancel();
         self.send();
         let mut received = 0;
         let mut last = None;
@@ -83,7 +84,10 @@ impl PgConnection {
         match self.engine.deadline().and_then(if_past) {
             // What has just come may be the answer that would be late otherwise.
             Some(now) if received > 0 => self.overdue = Some(now),
-            Some(now) => self.engine.handle_timeout(now),
+            Some(now) => {
+                self.engine.handle_timeout(now);
+                self.proceed_cancel();
+            }
             None => {}
         }
         if more || self.overdue.is_some() { Drive::Again } else { Drive::Idle }
@@ -106,24 +110,26 @@ impl PgConnection {
     /// - With neither read nor write there is nothing to wait for: events are here that nobody has
     ///   taken, or the connection is broken. Take the descriptor out of epoll then, which tells a
     ///   hang-up even to those who want nothing.
+    /// - While a request that has taken too long is being cancelled there are two: the connection's, and
+    ///   that of the cancel, which goes away by itself; the next one's has another number.
     /// - While the connection is being made the descriptor can become another one, and there can be
     ///   none for a moment. What is no longer among them has been closed, so epoll has forgotten it;
     ///   what takes its place always has another number.
     pub fn sources(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
-        let source = self.source();
         let pair = |Source { fd, read, write }| (fd, Interest { read, write });
-        source.map(pair).into_iter()
+        self.source().into_iter().chain(self.cancel_source()).map(pair)
     }
 
     /// When to call [`drive`](Self::drive) even if no source is ready; `None` for never. It may be
     /// earlier than necessary: then the call does nothing, and the next answer is exact.
     #[inline]
     pub fn deadline(&self) -> Option<Instant> {
-        let retry = self.connecting.as_deref().and_then(Connecting::retry_at);
-        match (retry, self.engine.deadline()) {
-            (Some(retry), Some(deadline)) => Some(retry.min(deadline)),
-            (retry, deadline) => retry.or(deadline),
+        let deadline = self.engine.deadline();
+        if self.connecting.is_none() && !self.engine.is_holding() {
+            return deadline;
         }
+        let retry = self.connecting.as_deref().and_then(Connecting::retry_at);
+        [retry, self.cancel_deadline(), deadline].into_iter().flatten().min()
     }
 
     /// The descriptor, and what to wait for at it.
@@ -187,7 +193,17 @@ impl PgConnection {
             self.wait(until);
             return;
         }
+        let was_held = self.engine.is_holding();
+        self.proceed_cancel();
         self.send();
+        if was_held && !self.engine.is_holding() {
+            // The end of a cancel may be all that was waited for.
+            return;
+        }
+        // What is unsent may be waiting for an end that is here and has not been looked at.
+        if self.engine.is_holding() && self.engine.has_message() {
+            return;
+        }
         let interest = self.engine.interest();
         if !interest.read {
             // Enough is here to go on with, or nothing more can come.
@@ -196,12 +212,12 @@ impl PgConnection {
         if self.engine.recv_was_filled() && self.receive() != Moved::Nothing {
             return;
         }
-        let until = match (until, self.engine.deadline()) {
+        let until = match (until, self.deadline()) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
         let left = fresh.filter(|(at, _)| until == Some(*at)).map(|(_, left)| left);
-        match wait(self.connected_source(interest), until, left) {
+        match self.wait_at(self.connected_source(interest), until, left) {
             Ok(true) => _ = self.receive(),
             Ok(false) => {}
             Err(error) => self.engine.hung_up(Some(error)),
@@ -218,6 +234,7 @@ impl PgConnection {
         let now = Instant::now();
         if deadline <= now && !self.give_up_sending() {
             self.engine.handle_timeout(now);
+            self.proceed_cancel();
         }
         deadline <= now
     }
@@ -280,9 +297,24 @@ impl PgConnection {
         Moved::End
     }
 
+    /// Waits at the connection's own source, and at that of a cancel if one is under way; whether one
+    /// is ready.
+    #[inline]
+    fn wait_at(
+        &self,
+        own: Option<Source<'_>>,
+        until: Option<Instant>,
+        left: Option<Duration>,
+    ) -> io::Result<bool> {
+        match (own, self.cancel_source()) {
+            (Some(own), Some(cancel)) => wait(&[own, cancel], until, left),
+            (own, cancel) => wait(own.or(cancel).as_slice(), until, left),
+        }
+    }
+
     /// Waits until a source is ready for what is wanted or `until` has come.
     fn wait(&mut self, until: Option<Instant>) {
-        if let Err(error) = wait(self.source(), until, None) {
+        if let Err(error) = self.wait_at(self.source(), until, None) {
             self.engine.hung_up(Some(error));
         }
     }
@@ -412,6 +444,7 @@ impl PgConnection {
     ) -> PgResult<Option<T>> {
         loop {
             self.proceed_connecting();
+            self.proceed_cancel();
             if let Some(done) = attempt(self)? {
                 return Ok(Some(done));
             }

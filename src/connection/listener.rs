@@ -251,7 +251,7 @@ impl PgListener {
             match &mut self.connection {
                 Some(connection) => connection.turn(until),
                 // A failure of poll(2) without descriptors only makes the pause shorter.
-                None => drop(wait(None, until, None)),
+                None => drop(wait(&[], until, None)),
             }
         }
     }

@@ -18,6 +18,8 @@
 //! | `transaction.rs`, `transaction/` | transactions: single calls, guards, savepoints, retries |
 //! | `advisory.rs` | advisory locks |
 //! | `quote.rs` | names and texts as parts of a statement |
+//! | `within.rs` | a time limit for what is done inside a scope |
+//! | `cancel.rs` | cancelling from anywhere, and what has taken too long |
 //! | `retry.rs` | doing work again after an error that is safe to retry |
 //!
 //! Every blocking call is the same small loop: submit to the engine, move bytes, take events, wait
@@ -25,6 +27,7 @@
 
 mod advisory;
 mod blocking;
+mod cancel;
 mod connect;
 mod drive;
 mod kept;
@@ -39,6 +42,7 @@ mod quote;
 mod retry;
 mod rows;
 mod transaction;
+mod within;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -47,6 +51,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 pub use self::advisory::{AdvisoryKey, AdvisoryLock};
+pub use self::cancel::{CancelToken, Cancelling};
 pub use self::drive::Drive;
 pub use self::large_object::{LargeObject, LargeObjectMode};
 pub use self::listener::{ListenerEvent, PgListener};
@@ -57,6 +62,7 @@ pub use self::quote::{quote_identifier, quote_literal};
 pub use self::retry::retry;
 pub use self::rows::Rows;
 pub use self::transaction::{IsolationLevel, Transaction, TransactionBuilder};
+pub use self::within::Within;
 pub use crate::config::DEFAULT_IO_TIMEOUT;
 pub use crate::engine::{
     CommandTag, Deadline, Delivery, Event, Interest, Notification, Outcome, ParamSets, Request,
@@ -64,6 +70,7 @@ pub use crate::engine::{
 };
 
 use self::kept::Kept;
+use self::within::Limit;
 use crate::engine::Engine;
 use crate::error::{Notice, PgError, PgResult};
 use crate::net::{Connecting, Socket};
@@ -97,10 +104,12 @@ const MOST_LOOKS: usize = 64;
 ///
 /// # After an error
 ///
-/// An error of the server leaves the connection usable. After a timeout it stays usable too, as
-/// long as the late answer comes within [`drain_timeout`](crate::PgConfig::drain_timeout): it is
-/// dropped, and the next call gets its own answer; the time that this takes counts for that call,
-/// which is taken back as not sent if its own `io_timeout` ends first. An I/O error, a violation of
+/// An error of the server leaves the connection usable. After a timeout it stays usable too: the
+/// server is told to cancel the statement, what it still answers is dropped, and the next call gets
+/// its own answer; the time that this takes counts for that call, which is taken back as not sent if
+/// its own `io_timeout` ends first. (A cancelled statement fails, so a transaction that it was part
+/// of has failed too.) Only a server that does not come to the end within
+/// [`drain_timeout`](crate::PgConfig::drain_timeout) costs the connection. An I/O error, a violation of
 /// the protocol or the end of the session breaks the connection for good
 /// ([`is_broken`](Self::is_broken)): every later call fails with [`PgError::NotSent`], whose source
 /// is what broke it.
@@ -203,12 +212,20 @@ pub struct PgConnection {
     connecting: Option<Box<Connecting>>,
     /// Connected, and not ready yet.
     in_login: bool,
+    /// The cancel of a request that has taken too long, while it is under way.
+    cancelling: Option<Box<Cancelling>>,
+    /// The number that the descriptor of the last one had.
+    last_cancel: Option<RawFd>,
+    /// What limits a cancel that the program asks for: a setting, and its value.
+    cancel_limit: Option<(&'static str, Duration)>,
     /// Where it goes to, for errors.
     target: Box<str>,
     /// The deadline of the operation that has just begun, and how long it is until then: its first
     /// wait need not look at the clock.
     fresh: Option<(Instant, Duration)>,
     io_timeout: Duration,
+    /// What limits an operation.
+    limit: Limit,
     drain_timeout: Duration,
     /// Why nothing can be sent any more; told when everything that the server said has been read.
     send_error: Option<io::Error>,
@@ -286,6 +303,7 @@ impl PgConnection {
     /// or hung up. (While requests that deliver events are unfinished it does not look: that is
     /// told by [`drive`](Self::drive) and [`next_event`](Self::next_event).)
     pub fn is_alive(&mut self) -> bool {
+        self.proceed_cancel();
         for _ in 0..MOST_LOOKS {
             match self.try_fill_read_buf() {
                 Ok(_) => {}

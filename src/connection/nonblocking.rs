@@ -1,5 +1,7 @@
 //! Submit, events, results: the non-blocking face. The [type](PgConnection) has the contract.
 
+use std::time::Instant;
+
 use super::{Delivery, Event, PgConnection, Request, Submit, Ticket};
 use crate::engine::{Engine, Outcome, Step};
 use crate::error::PgResult;
@@ -87,8 +89,10 @@ impl PgConnection {
     }
 
     /// Nobody wants the answer to `ticket` any more; no event comes for it from now on. What was
-    /// sent is drained when it comes, within [`drain_timeout`](crate::PgConfig::drain_timeout), and
-    /// counts as in flight until then.
+    /// sent is done all the same, its answer is drained when it comes, and counts as in flight until
+    /// then. If it has not ended within [`drain_timeout`](crate::PgConfig::drain_timeout) it is
+    /// cancelled as if it had timed out. To end it at once, use a
+    /// [`cancel_token`](Self::cancel_token) while it is at the front.
     pub fn discard(&mut self, ticket: Ticket) {
         let patience = self.patience();
         self.set_aside.retain(|event| event.ticket() != Some(ticket));
@@ -100,6 +104,12 @@ impl PgConnection {
     pub(super) fn disown(&mut self, ticket: Ticket) {
         self.set_aside.retain(|event| event.ticket() != Some(ticket));
         self.engine.disown(ticket);
+    }
+
+    /// Nobody wants more of the rows of `ticket`, a stream's.
+    pub(super) fn stop(&mut self, ticket: Ticket) {
+        self.set_aside.retain(|event| event.ticket() != Some(ticket));
+        self.engine.stop(ticket, Instant::now());
     }
 
     /// How many requests are unanswered, those included that nobody wants any more.

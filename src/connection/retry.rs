@@ -42,5 +42,5 @@ pub fn retry<T>(max_retries: u32, work: impl FnMut() -> PgResult<T>) -> PgResult
 
 /// Waits. A failure of poll(2) without descriptors only makes the pause shorter.
 pub(super) fn pause(time: Duration) {
-    let _ = wait(None, Instant::now().checked_add(time), None);
+    let _ = wait(&[], Instant::now().checked_add(time), None);
 }

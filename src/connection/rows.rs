@@ -29,8 +29,17 @@ use crate::types::Params;
 /// reads is held back by its socket. The program may take its time between two rows:
 /// [`io_timeout`](PgConnection::io_timeout) bounds the wait for each.
 ///
-/// Dropped before the end, it never waits: the rest is drained by later calls, and if that takes
-/// longer than [`drain_timeout`](crate::PgConfig::drain_timeout), the connection is broken.
+/// # Dropped before the end
+///
+/// That never waits. The next call drains the rest before it sends anything, and if the rest does
+/// not end soon, it has the server cancel the statement: a SELECT, VALUES or TABLE outside of a
+/// transaction after a tenth of [`drain_timeout`](crate::PgConfig::drain_timeout) (half a second
+/// unless set), because nothing is lost by that; everything else after the whole of it, because a
+/// cancel undoes the statement's work and fails its transaction. If it has not ended within
+/// `drain_timeout` after that, the connection is broken.
+///
+/// So whoever wants the work done calls [`finish`](Self::finish), and whoever wants no more of it and
+/// no wait calls [`cancel`](Self::cancel).
 #[derive(Debug)]
 #[must_use = "a stream that is dropped at once has sent its query for nothing"]
 pub struct Rows<'c> {
@@ -223,6 +232,32 @@ impl Rows<'_> {
         Ok(self.connection.last_affected_rows())
     }
 
+    /// Ends the stream now: has the server cancel the statement, and waits until it has ended. What
+    /// it has done is undone; a transaction that it is part of has failed then, unless it came to its
+    /// end before the cancel reached it.
+    ///
+    /// ```no_run
+    /// # let mut connection = chopin_pg::PgConnection::connect(&chopin_pg::PgConfig::from_url("")?)?;
+    /// let mut rows = connection.stream("select * from measurements", ())?;
+    /// for _ in 0..3 {
+    ///     let _row = rows.next()?;
+    /// }
+    /// rows.cancel()?;
+    /// # Ok::<(), chopin_pg::PgError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What broke the connection: also that the statement has not ended within
+    /// [`drain_timeout`](crate::PgConfig::drain_timeout).
+    pub fn cancel(mut self) -> PgResult<()> {
+        if self.state == State::Done {
+            return Ok(());
+        }
+        self.state = State::Done;
+        self.connection.stop_now(self.ticket)
+    }
+
     /// Finds the next row; `false` at the end of the result, of the last one at the end of the
     /// request, or where the columns are, or would be, if these are asked for.
     #[inline]
@@ -319,11 +354,11 @@ impl Rows<'_> {
     }
 }
 
-/// Never waits: what is left is drained by later calls.
+/// Never waits: what is left is drained, or cancelled, by later calls.
 impl Drop for Rows<'_> {
     fn drop(&mut self) {
         if self.state != State::Done {
-            self.connection.discard(self.ticket);
+            self.connection.stop(self.ticket);
         }
     }
 }

@@ -6,7 +6,7 @@
 //! try again.
 
 use super::Engine;
-use super::flight::{Execute, Kind, Remedy, Sql};
+use super::flight::{Execute, Kind, Remedy, Sql, Standing};
 use super::keyword::is_call;
 use super::prepared::{BINARY, Name};
 use crate::error::{PgError, PgResult};
@@ -91,7 +91,7 @@ impl Engine {
         // A procedure may have committed what it did before its result could not be sent.
         let may_have_committed = remedy == Remedy::AskForText && is_call(request.sql.text());
         let has_begun = request.has_rows || request.commands > 0 || may_have_committed;
-        if request.abandoned || has_begun || self.terminated {
+        if request.standing != Standing::Wanted || has_begun || self.terminated {
             return Ok(false);
         }
         let types: Vec<Oid> = match &request.sql {

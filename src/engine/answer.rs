@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::buffer::Message;
 use super::event::{CommandTag, Delivery, Event, Notification};
 use super::flight::{Execute, Flights, InFlight, Kind, Phase, Remedy, Sql};
-use super::keyword::is_commit;
+use super::keyword::{is_commit, runs_from_description};
 use super::{Engine, Session, Step};
 use crate::error::{PgError, PgResult, ServerError, SqlState};
 use crate::row::Column;
@@ -255,7 +255,15 @@ impl Engine {
             }
             _ => None,
         };
-        let error = PgError::from(error);
+        let error = match error.code {
+            SqlState::QUERY_CANCELED if self.may_be_hit_by_neighbour(request) => {
+                PgError::CancelledByNeighbour {
+                    error: Box::new(error),
+                    undone: is_undone_as_a_whole(request),
+                }
+            }
+            _ => PgError::from(error),
+        };
         let error = sets.into_iter().fold(error, PgError::at_parameter_set);
         self.flights.fail(error, remedy);
         Ok(())
@@ -337,6 +345,17 @@ fn is_stale(code: SqlState) -> bool {
 fn lacks_binary_output(error: &ServerError) -> bool {
     error.code == SqlState::UNDEFINED_FUNCTION
         && matches!(error.routine.as_deref(), Some("getTypeBinaryOutputInfo" | "array_send"))
+}
+
+/// Whether nothing at all is left of what a request did when it has failed: procedures, DO and
+/// strings of statements may have committed a part of it before, and so may commands that run
+/// outside of transactions.
+fn is_undone_as_a_whole(request: &InFlight) -> bool {
+    match request.kind {
+        Kind::Execute(_) => runs_from_description(request.sql.text()),
+        Kind::Prepare { .. } | Kind::Sync => true,
+        Kind::Simple => false,
+    }
 }
 
 /// The tag in a CommandComplete; an EmptyQueryResponse has an empty body.

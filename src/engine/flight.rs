@@ -94,6 +94,30 @@ impl Sql {
     }
 }
 
+/// Whether anybody waits for a request. What nobody waits for is drained, and
+/// [`Delivery::Discard`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The program waits for it.
+    Wanted,
+    /// The program has discarded it; the work is done all the same, and what follows is sent behind
+    /// it.
+    Discarded,
+    /// The program wants no more of its rows. Nothing new is sent until it has ended, so that a
+    /// cancel, should it come to that, can hit nothing else.
+    Stopped,
+    /// It has taken too long: it is cancelled when it is at the front, and nothing new is sent until
+    /// it has ended.
+    Late,
+}
+
+impl Standing {
+    /// Whether what follows waits for its end.
+    pub(super) fn holds(self) -> bool {
+        matches!(self, Self::Stopped | Self::Late)
+    }
+}
+
 /// A request from `submit` to its ReadyForQuery.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -103,11 +127,10 @@ pub(super) struct InFlight {
     pub(super) delivery: Delivery,
     /// Its last message is a Sync.
     pub(super) ends_group: bool,
-    /// Nobody waits for it any more, and nothing new is sent until its answer has been drained.
-    pub(super) late: bool,
-    /// It was given up after it had been sent: its answer is only drained.
-    pub(super) abandoned: bool,
-    /// When it has taken too long; of a request that was given up, when to give up draining.
+    /// Whether anybody waits for it.
+    pub(super) standing: Standing,
+    /// When it has taken too long; of a request that was given up, how long its answer is drained
+    /// before the next step is taken.
     pub(super) deadline: Option<Deadline>,
     /// Where its bytes are in the stream of sent bytes.
     pub(super) bytes: Range<u64>,
@@ -149,8 +172,7 @@ impl InFlight {
         phase: Phase::Bind,
         delivery: Delivery::Discard,
         ends_group: false,
-        late: false,
-        abandoned: false,
+        standing: Standing::Wanted,
         deadline: None,
         bytes: 0..0,
         sql: Sql::Nothing,
@@ -192,7 +214,7 @@ impl InFlight {
             self.aside = None;
         }
         (self.phase, self.commands) = (Phase::Bind, 0);
-        (self.late, self.abandoned, self.has_rows) = (false, false, false);
+        (self.standing, self.has_rows) = (Standing::Wanted, false);
         self.tag.clear();
     }
 
@@ -518,6 +540,11 @@ impl Flights {
     /// Whether requests of the front group have been answered, and the group has no end yet.
     pub(super) fn has_answered(&self, sent: u64) -> bool {
         self.answering > 0 && self.queue.front().is_some_and(|request| request.is_sent(sent))
+    }
+
+    /// Whether the front group has failed: the server skips what is left of it.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failure.is_some()
     }
 
     /// The request behind the current one.

@@ -40,8 +40,9 @@ impl Engine {
             self.send.release();
             // Nobody may look for more before the next request.
             self.recv.release_if_empty();
-            self.clock.idle();
-            return;
+            if !self.clock.is_holding() {
+                return self.clock.idle();
+            }
         }
         self.flights.skip_answered();
         if self.clock.is_holding() {

@@ -35,8 +35,20 @@ pub(super) fn copy_direction(sql: &str) -> Option<&'static str> {
 /// server says otherwise (error 0A000): SELECT and its like. The columns of FETCH, EXECUTE, SHOW,
 /// CALL and others depend on more than their text.
 pub(super) fn runs_from_description(sql: &str) -> bool {
-    const WORDS: [&str; 8] =
-        ["select", "insert", "update", "delete", "merge", "values", "with", "table"];
+    first_word_is_one_of(
+        sql,
+        &["select", "insert", "update", "delete", "merge", "values", "with", "table"],
+    )
+}
+
+/// Whether `sql` begins with a statement that does nothing but read, as far as its first word tells:
+/// functions may do anything.
+pub(super) fn reads(sql: &str) -> bool {
+    first_word_is_one_of(sql, &["select", "values", "table"])
+}
+
+/// Whether the first word of `sql` is one of these, comments and parentheses before it passed over.
+fn first_word_is_one_of(sql: &str, words: &[&str]) -> bool {
     // A SELECT may stand in parentheses.
     let mut text = sql;
     loop {
@@ -54,7 +66,7 @@ pub(super) fn runs_from_description(sql: &str) -> bool {
         text = rest;
     }
     let word = split_after(text, text.find(|c| !is_word(c))).0;
-    WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
+    words.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
 /// Whether `sql` calls a procedure, which may commit what it does before it has ended.

@@ -22,6 +22,7 @@
 //! | `again.rs` | writing a request a second time |
 //! | `deadline.rs` | a moment, and the setting that it comes from |
 //! | `time.rs` | deadlines, and what is not wanted any more |
+//! | `cancel.rs` | when a CancelRequest is wanted, and whom it may have hit |
 //! | `session.rs` | what the server says about the session |
 //! | `event.rs` | what the caller is told |
 //! | `buffer.rs`, `lease.rs` | the two buffers, and where their memory comes from |
@@ -32,6 +33,7 @@
 mod again;
 mod answer;
 mod buffer;
+mod cancel;
 mod catalogue;
 mod deadline;
 mod event;
@@ -67,6 +69,7 @@ pub use crate::wire::backend::TransactionStatus;
 use self::answer::tag_text;
 pub(crate) use self::buffer::Message;
 use self::buffer::{Next, RecvBuffer, SendBuffer};
+use self::cancel::Cancel;
 use self::flight::{Flights, MOST_KEPT};
 use self::prepared::Prepared;
 use self::startup::Startup;
@@ -107,6 +110,10 @@ pub struct Interest {
 ///    [`handle_timeout`](Engine::handle_timeout), and takes events again.
 /// 7. If [`transport_action`](Engine::transport_action) returns something, the transport does it
 ///    before anything else.
+/// 8. When [`wants_cancel`](Engine::wants_cancel) says so, the caller sends a CancelRequest over a
+///    connection of its own, between [`cancel_sent`](Engine::cancel_sent) and
+///    [`cancel_ended`](Engine::cancel_ended). One that cannot may leave it: then late answers are
+///    only drained.
 ///
 /// # Groups
 ///
@@ -157,6 +164,7 @@ pub struct Engine {
     row_run: Option<Rc<[Column]>>,
     tickets: u64,
     clock: Clock,
+    cancel: Cancel,
     limits: Limits,
     /// The transport has ended; what is still in the receive buffer counts, then this does.
     end: Option<PgError>,
@@ -241,6 +249,7 @@ impl Engine {
             retryable_failures: 0,
             tickets: 0,
             clock: Clock::new(config, deadline),
+            cancel: Cancel::default(),
             limits: Limits {
                 message_size: config.get_max_message_size(),
                 in_flight: config.get_max_in_flight(),
@@ -305,6 +314,11 @@ impl Engine {
                 None => PgError::ConnectionClosed("the server closed the connection".to_owned()),
             });
         }
+    }
+
+    /// Whether a message is here that has not been looked at.
+    pub(crate) fn has_message(&self) -> bool {
+        self.recv.has_whole_message()
     }
 
     /// What the transport should wait for.
@@ -656,6 +670,7 @@ impl Engine {
         }
         self.clock.started();
         self.clock.idle();
+        self.cancel = Cancel::default();
         self.prepared = Prepared::default();
         self.send.clear();
         self.broken = Some(error);

@@ -41,6 +41,11 @@ impl Session {
         self.process_id
     }
 
+    /// The secret that a CancelRequest for this session must carry; empty when the server gave none.
+    pub(crate) fn secret_key(&self) -> &[u8] {
+        self.secret_key.as_bytes()
+    }
+
     /// The value of a run-time parameter that the server reports (`server_version`, `TimeZone`
     /// ...).
     pub fn parameter(&self, name: &str) -> Option<&str> {

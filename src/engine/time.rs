@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::deadline::Deadline;
 use super::event::{Delivery, Ticket};
-use super::flight::InFlight;
+use super::flight::{InFlight, Kind, Standing};
+use super::keyword::reads;
 use super::{Engine, PgConfig};
 use crate::error::PgError;
+use crate::wire::backend::TransactionStatus;
 
 /// What the engine knows of time.
 #[derive(Debug)]
@@ -17,8 +19,10 @@ pub(super) struct Clock {
     /// How long the late answer to a request that timed out may take before the connection is given
     /// up.
     drain_timeout: Duration,
-    /// Late answers are awaited; nothing new is sent meanwhile.
+    /// Late answers are awaited, or the end of a cancel; nothing new is sent meanwhile.
     holding: bool,
+    /// When a request was found to have taken too long for the last time.
+    late_since: Option<Instant>,
     /// Nothing is due before this moment. It may have become too early since: the deadlines of
     /// requests that have ended are not taken out.
     next: Option<Instant>,
@@ -27,7 +31,8 @@ pub(super) struct Clock {
 impl Clock {
     pub(super) fn new(config: &PgConfig, startup: Option<Deadline>) -> Self {
         let drain_timeout = config.get_drain_timeout();
-        Self { startup, drain_timeout, holding: false, next: startup.map(|limit| limit.at) }
+        let next = startup.map(|limit| limit.at);
+        Self { startup, drain_timeout, holding: false, late_since: None, next }
     }
 
     /// Startup is over.
@@ -56,14 +61,20 @@ impl Clock {
         self.holding
     }
 
-    /// What a request that takes too long is doing.
-    fn doing(&self) -> &'static str {
-        match self.holding {
-            true => "waiting for the late answer to an earlier query",
-            false => "waiting for the answer to a query",
-        }
+    /// When a request was found to have taken too long for the last time.
+    pub(super) fn late_since(&self) -> Option<Instant> {
+        self.late_since
+    }
+
+    /// Until when a late answer is awaited from `now` on.
+    fn patience(&self, now: Instant) -> Option<Deadline> {
+        Deadline::after(now, "drain_timeout", self.drain_timeout)
     }
 }
+
+/// A stream that is stopped has this part of the patience to come to its end by itself, if it only
+/// reads: a tenth.
+const PART_FOR_READERS: u32 = 10;
 
 impl Engine {
     /// A moment at which [`handle_timeout`](Self::handle_timeout) is to be called: not later than
@@ -76,10 +87,14 @@ impl Engine {
     /// Ends what has taken too long by `now`.
     ///
     /// A group of which nothing was sent is taken back, and fails as [`PgError::NotSent`]. A
-    /// request that was sent fails with [`PgError::Timeout`]; its answer is drained when it comes,
-    /// so that it can never be taken for the answer to something else, and nothing new is sent
-    /// meanwhile. If it does not come within the grace period (`drain_timeout`), the connection is
-    /// broken.
+    /// request that was sent fails with [`PgError::Timeout`]: it is late. When it is at the front a
+    /// cancel is [wanted](Self::wants_cancel). Its answer is drained when it comes, so that it can
+    /// never be taken for the answer to something else, and nothing new is sent meanwhile. If it does
+    /// not come within the grace period (`drain_timeout`), or a cancel does not end in that time, the
+    /// connection is broken.
+    ///
+    /// What was [discarded](Self::discard) or [stopped](Self::stop) and has not ended in the time that
+    /// it was given is late from then on too.
     pub fn handle_timeout(&mut self, now: Instant) {
         let is_due = |deadline: &Deadline| deadline.at <= now;
         if let Some(deadline) = self.clock.startup.filter(is_due) {
@@ -88,6 +103,12 @@ impl Engine {
                 if is_connected { "connecting" } else { "connecting to the server's address" };
             return self.break_with(deadline.error(doing));
         }
+        if let Some(deadline) = self.cancel.deadline().filter(is_due) {
+            return self.break_with(deadline.error("waiting for the end of a cancel request"));
+        }
+        self.cancel.pass(now);
+        // What is behind one that was late before has waited for that one's end.
+        let first_late = self.flights.iter().position(|request| request.standing.holds());
         // Those that are complete already are not late.
         let mut index = self.ended;
         while let Some(request) = self.flights.get(index) {
@@ -95,24 +116,27 @@ impl Engine {
                 index += 1;
                 continue;
             };
-            let (ticket, delivery) = (request.ticket, request.delivery);
-            let abandoned = request.abandoned;
-            let error = deadline.error(self.clock.doing());
-            if self.take_back_due(index, now) {
+            let (ticket, delivery, standing) = (request.ticket, request.delivery, request.standing);
+            let is_sent = request.is_sent(self.send.sent_up_to());
+            let doing = if first_late.is_some_and(|first| index > first) {
+                "waiting for the late answer to an earlier query"
+            } else if self.cancel.is_under_way() && !is_sent {
+                "waiting for the end of a cancel request"
+            } else {
+                "waiting for the answer to a query"
+            };
+            let error = deadline.error(doing);
+            if self.take_back_due(index, now, doing) {
                 index = self.ended;
                 continue;
             }
-            if abandoned {
+            if standing == Standing::Late {
                 let doing = "waiting for the late answer to a query that nobody waits for any more";
                 return self.break_with(deadline.error(doing));
             }
-            let patience = Deadline::after(now, "drain_timeout", self.clock.drain_timeout);
-            self.abandon(index, patience);
-            if let Some(request) = self.flights.get_mut(index) {
-                request.late = true;
-            }
+            self.abandon(index, Standing::Late, self.clock.patience(now));
             self.tell_failure(ticket, delivery, error);
-            self.clock.holding = true;
+            self.clock.late_since = Some(now);
             index += 1;
         }
         self.find_next_deadline();
@@ -120,7 +144,7 @@ impl Engine {
 
     /// Takes back the group of the request at `index`, if nothing of it was sent, and all groups
     /// directly behind it that are late too: they fail as not sent. Whether there was one.
-    fn take_back_due(&mut self, index: usize, now: Instant) -> bool {
+    fn take_back_due(&mut self, index: usize, now: Instant, doing: &'static str) -> bool {
         let due_of = |request: &InFlight| request.deadline.filter(|limit| limit.at <= now);
         let sent = self.send.sent_up_to();
         if self.flights.get(index).is_none_or(|request| request.is_sent(sent)) {
@@ -138,7 +162,7 @@ impl Engine {
         let mut errors = Vec::new();
         for group in taken.chunk_by(|request, _| !request.ends_group) {
             let Some(first) = group.iter().find_map(|request| due_of(request)) else { continue };
-            let error = first.error(self.clock.doing());
+            let error = first.error(doing);
             errors.extend(group.iter().map(|_| error.clone()));
         }
         for (request, error) in taken.into_iter().zip(errors) {
@@ -149,14 +173,15 @@ impl Engine {
 
     fn find_next_deadline(&mut self) {
         let all = self.flights.iter().filter_map(|request| request.deadline);
-        self.clock.next = all.chain(self.clock.startup).map(|deadline| deadline.at).min();
+        let all = all.chain(self.clock.startup).map(|deadline| deadline.at);
+        self.clock.next = all.chain(self.cancel.next()).min();
     }
 
     /// Gives a request another deadline: one that streams has one for each step.
     pub fn set_deadline(&mut self, ticket: Ticket, deadline: Option<Deadline>) {
         let index = self.flights.find(ticket);
         if let Some(request) = index.and_then(|index| self.flights.get_mut(index)) {
-            if !request.abandoned {
+            if request.standing == Standing::Wanted {
                 request.deadline = deadline;
                 self.clock.notice(deadline);
             }
@@ -164,20 +189,66 @@ impl Engine {
     }
 
     /// Nobody wants the answer to `ticket` any more. If its group is nothing but this request and
-    /// nothing of it was sent it is taken back, else its answer is drained when it comes; if it has
-    /// not come to its end by `patience`, the connection is broken. No event follows.
+    /// nothing of it was sent it is taken back, else the work is done and its answer is drained when
+    /// it comes. If it has not come to its end by `patience`, it is [late](Self::handle_timeout), and
+    /// cancelled. No event follows.
     pub fn discard(&mut self, ticket: Ticket, patience: Option<Deadline>) {
+        let Some(index) = self.forget(ticket) else { return };
+        let (earlier, standing) = match self.flights.get(index) {
+            // It is drained already.
+            Some(request) if request.delivery == Delivery::Discard => {
+                (request.deadline, request.standing)
+            }
+            _ => (None, Standing::Wanted),
+        };
+        let standing = if standing == Standing::Wanted { Standing::Discarded } else { standing };
+        let patience = earlier.into_iter().chain(patience).min_by_key(|limit| limit.at);
+        self.abandon(index, standing, patience);
+    }
+
+    /// Nobody wants more of the rows of `ticket`. As [`discard`](Self::discard), but nothing new is
+    /// sent until it has ended, so that a cancel would hit it alone. A statement that only reads,
+    /// outside of a transaction, is cancelled after a tenth of the grace period (`drain_timeout`):
+    /// nothing is lost by it. Any other has the whole of it, for a cancel undoes its work.
+    pub fn stop(&mut self, ticket: Ticket, now: Instant) {
+        let Some(index) = self.forget(ticket) else { return };
+        let patience = if self.only_reads(index) {
+            let part = self.clock.drain_timeout / PART_FOR_READERS;
+            Deadline::after(now, "drain_timeout", part)
+        } else {
+            self.clock.patience(now)
+        };
+        self.abandon(index, Standing::Stopped, patience);
+    }
+
+    /// Nobody wants more of the rows of `ticket`, and it is to end now: as if its time was over.
+    pub fn stop_now(&mut self, ticket: Ticket, now: Instant) {
+        let Some(index) = self.forget(ticket) else { return };
+        self.abandon(index, Standing::Late, self.clock.patience(now));
+        self.clock.late_since = Some(now);
+    }
+
+    /// Whether nothing is lost when a request is cancelled: it is a statement that only reads, as far
+    /// as its text tells, and no transaction would fail with it.
+    fn only_reads(&self, index: usize) -> bool {
+        let Some(request) = self.flights.get(index) else { return false };
+        matches!(request.kind, Kind::Execute(_))
+            && reads(request.sql.text())
+            && index == 0
+            && self.flights.is_alone(index)
+            && self.session.transaction_status() == TransactionStatus::Idle
+    }
+
+    /// Nothing more is told of `ticket`; its place, if an answer to it is still to come.
+    fn forget(&mut self, ticket: Ticket) -> Option<usize> {
         let index = self.flights.find(ticket);
-        if index.and_then(|index| self.flights.get(index)).is_none_or(|request| request.abandoned) {
+        let request = index.and_then(|index| self.flights.get(index));
+        if request.is_none_or(|request| request.standing != Standing::Wanted) {
             self.forget_end(ticket);
         }
-        let Some(index) = index else { return };
-        if self.flights.is_alone(index) && self.take_back(index).is_some() {
-            return;
-        }
-        let is_drained = |request: &&InFlight| request.delivery == Delivery::Discard;
-        let earlier = self.flights.get(index).filter(is_drained).and_then(|late| late.deadline);
-        self.abandon(index, earlier.into_iter().chain(patience).min_by_key(|limit| limit.at));
+        let index = index?;
+        let is_taken_back = self.flights.is_alone(index) && self.take_back(index).is_some();
+        (!is_taken_back).then_some(index)
     }
 
     /// Drops the end of a request and its result, if they wait to be told and taken. There is one of
@@ -196,7 +267,7 @@ impl Engine {
     pub(crate) fn disown(&mut self, ticket: Ticket) {
         self.forget_end(ticket);
         if let Some(index) = self.flights.find(ticket) {
-            self.abandon(index, None);
+            self.abandon(index, Standing::Discarded, None);
         }
     }
 
@@ -220,13 +291,14 @@ impl Engine {
     }
 
     /// Lets the answer of a request be drained.
-    fn abandon(&mut self, index: usize, patience: Option<Deadline>) {
+    fn abandon(&mut self, index: usize, standing: Standing, patience: Option<Deadline>) {
         self.row_run = None;
         if let Some(request) = self.flights.get_mut(index) {
             request.deadline = patience;
             request.rows = None;
             request.delivery = Delivery::Discard;
-            request.abandoned = true;
+            request.standing = standing;
+            self.clock.holding |= standing.holds();
             self.clock.notice(patience);
         }
     }
@@ -247,12 +319,21 @@ impl Engine {
         last.map_or(sent, |request| request.bytes.end.max(sent))
     }
 
-    /// A group has come to its end: if no late answer is awaited any more, sending goes on.
+    /// A group or a cancel has come to its end: if none that holds the others back is left, sending
+    /// goes on.
     #[cold]
     pub(super) fn stop_holding_if_drained(&mut self) {
-        if !self.flights.iter().any(|request| request.late) {
+        let is_late = |request: &InFlight| request.standing.holds();
+        if !self.cancel.is_under_way() && !self.flights.iter().any(is_late) {
             self.clock.holding = false;
-            self.find_next_deadline();
+            self.cancel.forget_target();
         }
+        self.find_next_deadline();
+    }
+
+    /// Whether nothing new is sent, because a late answer is awaited, or the end of a cancel.
+    #[inline]
+    pub fn is_holding(&self) -> bool {
+        self.clock.is_holding()
     }
 }

@@ -53,6 +53,12 @@ impl Tracing {
         self.traced = self.traced.max(up_to);
     }
 
+    /// A CancelRequest goes out, over a connection of its own.
+    #[cold]
+    pub(super) fn cancel_request(&mut self, packet: &[u8]) {
+        self.tell(trace::first_packet(packet.get(4..).unwrap_or_default(), Detail::Full));
+    }
+
     /// Traces the packets of startup, which have no type byte; their size.
     fn first_packet(&mut self, bytes: &[u8]) -> usize {
         let length = bytes.first_chunk().map(|length| u32::from_be_bytes(*length));

@@ -59,7 +59,9 @@ impl PgError {
     /// server did is unknown.
     pub fn classify(&self) -> ErrorClass {
         match self {
-            Self::Server(error) => ErrorClass::of(error.code),
+            Self::Server(error) | Self::CancelledByNeighbour { error, .. } => {
+                ErrorClass::of(error.code)
+            }
             Self::Io(_) | Self::ConnectionClosed(_) => ErrorClass::Transient,
             Self::Protocol(_) | Self::Auth(_) | Self::RolledBack => ErrorClass::Permanent,
             Self::Timeout(_)
@@ -97,6 +99,8 @@ impl PgError {
     /// * [`PgError::NotSent`]: the request never reached the server.
     /// * [`PgError::NotRun`]: the request reached the server, which did not run it. If it
     ///   was part of a transaction or a group that failed, repeat all of that.
+    /// * [`PgError::CancelledByNeighbour`], if its work is `undone`: the cancel that hit it was meant
+    ///   for another request. If it was part of a transaction or a group, repeat all of that.
     /// * `57P03` cannot connect now and `53300` too many connections, as the answer to a
     ///   connection attempt.
     ///
@@ -108,6 +112,7 @@ impl PgError {
     pub fn is_safe_to_retry(&self) -> bool {
         match self {
             Self::NotSent(_) | Self::NotRun(_) => true,
+            Self::CancelledByNeighbour { undone, .. } => *undone,
             Self::Server(error) => match error.code {
                 SqlState::SERIALIZATION_FAILURE | SqlState::DEADLOCK_DETECTED => true,
                 // A function may raise these codes too, but only a refused connection attempt ends
@@ -249,6 +254,20 @@ mod tests {
         }
         let not_run = PgError::NotRun(Box::new(server_error("ERROR", "23505")));
         assert!(not_run.is_safe_to_retry(), "another request's failure says nothing of this one");
+    }
+
+    #[test]
+    fn h13_what_another_ones_cancel_has_hit_may_be_tried_again_if_all_of_it_is_undone() {
+        let fields = [(b'S', "ERROR"), (b'C', "57014"), (b'M', "canceling statement")];
+        let server = crate::error::ServerError::from_fields(fields).expect("all fields");
+        for undone in [true, false] {
+            let error = Box::new(server.clone());
+            let error = PgError::CancelledByNeighbour { error, undone };
+            assert_eq!(error.is_safe_to_retry(), undone);
+            assert_eq!(error.classify(), ErrorClass::Transient);
+            assert_eq!(error.to_string().contains("safe to try again"), undone, "{error}");
+            assert!(error.to_string().contains("57014: canceling statement"), "{error}");
+        }
     }
 
     #[test]

@@ -85,6 +85,11 @@ impl fmt::Display for PgError {
                 f.write_str("not run, safe to try again: ")?;
                 reason.fmt(f)
             }
+            Self::CancelledByNeighbour { error, undone } => {
+                f.write_str("hit by the cancel of an earlier request that had taken too long")?;
+                f.write_str(if *undone { ", safe to try again: " } else { ": " })?;
+                error.fmt(f)
+            }
             Self::Busy => f.write_str(
                 "busy: requests that deliver events are unfinished; nothing was sent, take their \
                  events first",

@@ -119,6 +119,18 @@ pub enum PgError {
     /// of its group failed, or the prepared statement that it was to run was stale;
     /// [`source`](std::error::Error::source) is that error.
     NotRun(Box<PgError>),
+    /// The request was hit by the cancel of an earlier one, which had taken too long: a cancel names
+    /// no request, and the server had gone on to this one. Its statement failed, as if somebody had
+    /// cancelled it.
+    CancelledByNeighbour {
+        /// What the server said: `57014`.
+        error: Box<ServerError>,
+        /// Whether its work is undone as a whole, so that it is safe to try again; inside a transaction
+        /// that is the whole transaction. `false` for what may have committed a part of its work
+        /// before: a procedure, DO, a string of statements, a command that cannot run inside of a
+        /// transaction.
+        undone: bool,
+    },
     /// A blocking call was refused because requests that deliver events are unfinished. Nothing
     /// was sent: take their events first, then call again.
     Busy,
@@ -156,10 +168,11 @@ impl PgError {
     }
 
     /// The server's own error with all its fields, also when it is the reason of a
-    /// [`PgError::NotSent`] or a [`PgError::NotRun`].
+    /// [`PgError::NotSent`] or a [`PgError::NotRun`], and that of a
+    /// [`PgError::CancelledByNeighbour`].
     pub fn as_server(&self) -> Option<&ServerError> {
         match self {
-            Self::Server(error) => Some(error),
+            Self::Server(error) | Self::CancelledByNeighbour { error, .. } => Some(error),
             Self::NotSent(reason) | Self::NotRun(reason) => reason.as_server(),
             _ => None,
         }
@@ -186,7 +199,7 @@ impl PgError {
     /// The text goes to [`ServerError::query`], a field of its own: the message stays the server's.
     #[must_use]
     pub fn with_query(mut self, sql: &str) -> Self {
-        if let Self::Server(error) = &mut self {
+        if let Self::Server(error) | Self::CancelledByNeighbour { error, .. } = &mut self {
             error.query.get_or_insert_with(|| Arc::from(sql));
         }
         self
@@ -209,7 +222,9 @@ impl PgError {
     #[must_use]
     pub fn at_parameter_set(mut self, set: usize) -> Self {
         let slot = match &mut self {
-            Self::Server(error) => &mut error.parameter_set,
+            Self::Server(error) | Self::CancelledByNeighbour { error, .. } => {
+                &mut error.parameter_set
+            }
             Self::Parameter(error) => &mut error.set,
             _ => return self,
         };
@@ -238,6 +253,9 @@ impl Clone for PgError {
             Self::RolledBack => Self::RolledBack,
             Self::NotSent(reason) => Self::NotSent(reason.clone()),
             Self::NotRun(reason) => Self::NotRun(reason.clone()),
+            Self::CancelledByNeighbour { error, undone } => {
+                Self::CancelledByNeighbour { error: error.clone(), undone: *undone }
+            }
             Self::Busy => Self::Busy,
             Self::PoolTimeout(why) => Self::PoolTimeout(why.clone()),
             Self::PoolExhausted(why) => Self::PoolExhausted(why.clone()),
@@ -314,6 +332,13 @@ mod tests {
         ])
     }
 
+    /// What a request fails with that was hit by another one's cancel.
+    fn cancelled_by_neighbour(undone: bool) -> PgError {
+        let fields = [(b'S', "ERROR"), (b'C', "57014"), (b'M', "canceling statement")];
+        let error = ServerError::from_fields(fields).expect("all fields");
+        PgError::CancelledByNeighbour { error: Box::new(error), undone }
+    }
+
     /// One error of each variant.
     fn every_variant() -> Vec<PgError> {
         let timeout =
@@ -351,6 +376,7 @@ mod tests {
             PgError::RolledBack,
             PgError::NotSent(Box::new(PgError::WouldBlock)),
             PgError::NotRun(Box::new(PgError::RolledBack)),
+            cancelled_by_neighbour(true),
             PgError::Busy,
             PgError::PoolTimeout(why()),
             PgError::PoolExhausted(why()),
@@ -434,6 +460,10 @@ mod tests {
         }
 
         for error in every_variant().iter().skip(1) {
+            if matches!(error, PgError::CancelledByNeighbour { .. }) {
+                assert_eq!(error.sql_state(), Some(SqlState::QUERY_CANCELED));
+                continue;
+            }
             assert!(error.as_server().is_none());
             assert!(error.sql_state().is_none() && error.hint().is_none());
             assert!(error.detail().is_none());
@@ -470,11 +500,16 @@ mod tests {
     #[test]
     fn s4_11_a_parameter_set_is_added_once_and_only_where_it_belongs() {
         for error in every_variant() {
-            let had_a_place = matches!(error, PgError::Server(_) | PgError::Parameter(_));
+            let had_a_place = matches!(
+                error,
+                PgError::Server(_) | PgError::Parameter(_) | PgError::CancelledByNeighbour { .. }
+            );
             let before = error.to_string();
             let after = error.at_parameter_set(17).at_parameter_set(3);
             let set = match &after {
-                PgError::Server(error) => error.parameter_set,
+                PgError::Server(error) | PgError::CancelledByNeighbour { error, .. } => {
+                    error.parameter_set
+                }
                 PgError::Parameter(error) => error.set,
                 _ => None,
             };

@@ -143,11 +143,13 @@ mod tests {
         let mut descriptors = vec![socket.as_raw_fd()];
         while !connecting.proceed(&mut socket, Instant::now())? {
             descriptors.push(socket.as_raw_fd());
-            wait(connecting.source(&socket), None, None)?;
+            wait(connecting.source(&socket).as_slice(), None, None)?;
         }
         // Whoever watches the descriptor sees that it has become another one.
         descriptors.dedup();
         assert_eq!(descriptors.len(), 3, "{descriptors:?}");
+        // Whoever wants another connection to the same server knows where it is.
+        assert!(matches!(socket.address(), Address::Tcp(to) if *to == listener.local_addr()?));
         listener.accept()?;
         Ok(())
     }
@@ -163,7 +165,7 @@ mod tests {
                 Ok(connected) => assert!(!connected),
                 Err(error) => break error,
             }
-            wait(connecting.source(&socket), None, None)?;
+            wait(connecting.source(&socket).as_slice(), None, None)?;
         };
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         Ok(())

@@ -13,34 +13,37 @@ pub(crate) struct Source<'a> {
     pub(crate) write: bool,
 }
 
-/// Waits in poll(2) until the source is ready or in error, or `deadline` has come; without a source
-/// just for the deadline. Returns whether it is ready.
+/// The most sources that are waited for at a time: a connection, and the one of its cancel.
+const MOST_SOURCES: usize = 2;
+
+/// Waits in poll(2) until one of the sources is ready or in error, or `deadline` has come; without a
+/// source just for the deadline. Returns whether one is ready. At most [`MOST_SOURCES`] are looked at.
 ///
 /// `left` spares a look at the clock if the caller knows how long it is until then. A signal does
 /// not end the wait: it goes on for what is left of the time.
 pub(crate) fn wait(
-    source: Option<Source<'_>>,
+    sources: &[Source<'_>],
     deadline: Option<Instant>,
     left: Option<Duration>,
 ) -> io::Result<bool> {
+    debug_assert!(sources.len() <= MOST_SOURCES, "{sources:?}");
     let mut left = left;
-    let mut fds = source.map(|source| {
+    let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; MOST_SOURCES];
+    let mut count = 0;
+    for (place, source) in fds.iter_mut().zip(sources) {
         let read = if source.read { libc::POLLIN } else { 0 };
         let write = if source.write { libc::POLLOUT } else { 0 };
-        libc::pollfd { fd: source.fd.as_raw_fd(), events: read | write, revents: 0 }
-    });
-    let (pointer, count) = match &mut fds {
-        Some(fd) => (std::ptr::from_mut(fd), 1),
-        None => (std::ptr::null_mut(), 0),
-    };
+        (place.fd, place.events) = (source.fd.as_raw_fd(), read | write);
+        count += 1;
+    }
     loop {
         let timeout = left.take().or_else(|| {
             deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         });
-        // SAFETY: `pointer` is either null with a count of 0, or points to `fds`, which lives until
-        // the end of this function; poll writes only the `revents` of `count` entries. The
-        // descriptor is open: it is borrowed.
-        let ready = unsafe { libc::poll(pointer, count, milliseconds(timeout)) };
+        // SAFETY: the pointer is that of `fds`, of which the first `count` entries are there, and
+        // which lives until the end of this function; poll writes only their `revents`. Their
+        // descriptors are open: they are borrowed.
+        let ready = unsafe { libc::poll(fds.as_mut_ptr(), count, milliseconds(timeout)) };
         match ready {
             1.. => return Ok(true),
             0 if timeout.is_none_or(|timeout| timeout > LONGEST) => {}
@@ -85,13 +88,18 @@ mod tests {
     #[test]
     fn waits_for_what_was_asked() -> io::Result<()> {
         let (near, mut far) = UnixStream::pair()?;
-        let source = |read, write| Some(Source { fd: near.as_fd(), read, write });
+        let source = |read, write| Source { fd: near.as_fd(), read, write };
         let soon = Some(Instant::now() + Duration::from_millis(1));
-        assert!(!wait(source(true, false), soon, None)?, "nothing to read yet");
-        assert!(wait(source(true, true), None, None)?, "but there is room to write");
+        assert!(!wait(&[source(true, false)], soon, None)?, "nothing to read yet");
+        assert!(wait(&[source(true, true)], None, None)?, "but there is room to write");
+        let (other, _open) = UnixStream::pair()?;
+        let quiet = Source { fd: other.as_fd(), read: true, write: false };
+        assert!(!wait(&[quiet, source(true, false)], soon, None)?);
         far.write_all(b"x")?;
-        assert!(wait(source(true, false), None, None)?);
-        assert!(!wait(None, soon, None)?, "without a source it only waits");
+        assert!(wait(&[source(true, false)], None, None)?);
+        assert!(wait(&[quiet, source(true, false)], None, None)?, "one of two is enough");
+        assert!(wait(&[source(true, false), quiet], None, None)?);
+        assert!(!wait(&[], soon, None)?, "without a source it only waits");
         Ok(())
     }
 }

@@ -7,9 +7,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::Address;
+
 /// A non-blocking stream over TCP or a Unix-domain socket; closed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Socket(OwnedFd);
+pub(crate) struct Socket {
+    fd: OwnedFd,
+    address: Address,
+}
 
 /// Flags of send(2): a peer that has hung up is an error, not a signal.
 #[cfg(not(target_vendor = "apple"))]
@@ -25,7 +30,7 @@ impl Socket {
     /// [`connect_result`](Self::connect_result) once the socket is writable.
     pub(super) fn connect_tcp(address: &SocketAddr) -> io::Result<Self> {
         let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        let socket = Self::new(family)?;
+        let socket = Self::new(family, Address::Tcp(*address))?;
         // Requests are small and go out whole: waiting for more to send would only delay them.
         socket.set_option(libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
         socket.connect(&RawAddress::tcp(address)?)?;
@@ -37,7 +42,7 @@ impl Socket {
     /// abstract namespace (Linux).
     pub(super) fn connect_unix(path: &Path) -> io::Result<(Self, bool)> {
         let address = RawAddress::unix(path)?;
-        let socket = Self::new(libc::AF_UNIX)?;
+        let socket = Self::new(libc::AF_UNIX, Address::Unix(path.to_owned()))?;
         match socket.connect(&address) {
             Ok(()) => Ok((socket, true)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((socket, false)),
@@ -45,11 +50,11 @@ impl Socket {
         }
     }
 
-    fn new(family: libc::c_int) -> io::Result<Self> {
+    fn new(family: libc::c_int, address: Address) -> io::Result<Self> {
         // SAFETY: socket(2) takes no pointers.
         let fd = check(unsafe { libc::socket(family, libc::SOCK_STREAM, 0) })?;
         // SAFETY: `fd` was just opened, and nothing else owns it.
-        let socket = Self(unsafe { OwnedFd::from_raw_fd(fd) });
+        let socket = Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, address };
         // SAFETY: fcntl(2) with these commands takes an integer. Two calls instead of SOCK_CLOEXEC
         // | SOCK_NONBLOCK, which not every system has.
         check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
@@ -62,13 +67,25 @@ impl Socket {
         Ok(socket)
     }
 
+    /// Where it goes to.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Gives the descriptor another number.
+    pub(crate) fn renumber(&mut self) -> io::Result<()> {
+        // While both are open they cannot have the same.
+        self.fd = self.fd.try_clone()?;
+        Ok(())
+    }
+
     /// Switches a boolean socket option on.
     fn set_option(&self, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
         let on: libc::c_int = 1;
         // SAFETY: the pointer and the length describe `on`, which setsockopt(2) only reads.
         check(unsafe {
             libc::setsockopt(
-                self.0.as_raw_fd(),
+                self.fd.as_raw_fd(),
                 level,
                 option,
                 std::ptr::from_ref(&on).cast(),
@@ -86,7 +103,7 @@ impl Socket {
         // getsockopt(2) writes at most `length` bytes.
         check(unsafe {
             libc::getsockopt(
-                self.0.as_raw_fd(),
+                self.fd.as_raw_fd(),
                 level,
                 option,
                 std::ptr::from_mut(&mut value).cast(),
@@ -100,7 +117,7 @@ impl Socket {
         let start = std::ptr::from_ref(&address.storage).cast();
         // SAFETY: the pointer and the length describe a sockaddr struct inside `storage`, which
         // connect(2) only reads.
-        let done = check(unsafe { libc::connect(self.0.as_raw_fd(), start, address.length) });
+        let done = check(unsafe { libc::connect(self.fd.as_raw_fd(), start, address.length) });
         match done {
             Ok(_) => Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
@@ -126,7 +143,7 @@ impl Socket {
         let start = std::ptr::from_mut(&mut address).cast();
         // SAFETY: the pointers describe `address` and `length`, which live on this stack;
         // getpeername(2) writes at most `length` bytes.
-        match check(unsafe { libc::getpeername(self.0.as_raw_fd(), start, &mut length) }) {
+        match check(unsafe { libc::getpeername(self.fd.as_raw_fd(), start, &mut length) }) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
             Err(error) => Err(error),
@@ -143,7 +160,7 @@ impl Socket {
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         transfer(|| {
             // SAFETY: pointer and length describe `buffer`, which recv(2) fills from the front.
-            unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) }
+            unsafe { libc::recv(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) }
         })
     }
 
@@ -155,20 +172,20 @@ impl Socket {
         transfer(|| {
             let (start, length) = (bytes.as_ptr().cast(), bytes.len());
             // SAFETY: pointer and length describe `bytes`, which send(2) only reads.
-            unsafe { libc::send(self.0.as_raw_fd(), start, length, SEND_FLAGS) }
+            unsafe { libc::send(self.fd.as_raw_fd(), start, length, SEND_FLAGS) }
         })
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.fd.as_raw_fd()
     }
 }
 

@@ -36,6 +36,21 @@ fn failure(server: FakeServer) -> String {
 }
 
 #[test]
+fn a_cancel_request_in_place_of_a_login_is_told_and_hung_up_on() {
+    let server = FakeServer::start(|conn| {
+        conn.login()?;
+        conn.drain()
+    });
+    let client = log_in(&Target::port(server.port()));
+    let mut cancel = connect(&server);
+    cancel.write_all(&frames::cancel_request(4242, b"key!")).unwrap();
+    assert_eq!(read_all(cancel), b"");
+    assert_eq!(server.cancel_requests(), [(4242, b"key!".to_vec())]);
+    drop(client);
+    server.join();
+}
+
+#[test]
 fn a_client_logs_in_through_both_doors() {
     let server = FakeServer::start(|conn| {
         let startup = conn.login()?;

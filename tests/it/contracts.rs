@@ -3,6 +3,7 @@
 
 mod again;
 mod answers;
+mod cancel;
 mod groups;
 mod random;
 mod sending;
@@ -228,6 +229,8 @@ fn brief(error: &PgError) -> String {
         PgError::Io(error) => format!("{:?}", error.kind()),
         PgError::Protocol(_) => "protocol".to_owned(),
         PgError::Usage(_) => "usage".to_owned(),
+        PgError::CancelledByNeighbour { undone: true, .. } => "hit".to_owned(),
+        PgError::CancelledByNeighbour { undone: false, .. } => "hit, maybe half done".to_owned(),
         other => format!("{other:?}"),
     }
 }

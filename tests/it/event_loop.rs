@@ -4,7 +4,7 @@
 
 #[path = "../../examples/event_loop.rs"]
 #[allow(dead_code)]
-mod example;
+pub(crate) mod example;
 
 mod connecting;
 mod driving;

@@ -17,35 +17,51 @@ const LONG: Duration = Duration::from_secs(20);
 #[test]
 fn s1_11_h2_a_timeout_is_told_and_never_retried() {
     let table = testkit::unique("once");
-    let mut db = connect();
-    db.execute_batch(&format!("create table {table} (x int4)")).unwrap();
-    // The insert waits for a lock that is held until after the timeout: the server does the work
-    // all the same.
-    let mut holder = connect();
-    holder.begin().unwrap();
-    holder.execute_batch(&format!("lock table {table}")).unwrap();
-    db.set_io_timeout(SHORT);
-    let mut attempts = 0;
-    let error = retry(5, || {
-        attempts += 1;
-        db.execute(&format!("insert into {table} values (1)"), &[])
-    })
-    .unwrap_err();
-    assert_eq!(attempts, 1);
-    assert!(matches!(error, PgError::Timeout(_)));
-    assert!(!error.is_safe_to_retry());
-    assert_eq!(
-        error.to_string(),
-        "timed out after 50 ms while waiting for the answer to a query (io_timeout = 50 ms)"
-    );
-    holder.commit().unwrap();
-    // The next query gets its own answer, after the late one was drained.
-    db.set_io_timeout(LONG);
-    let count: i64 =
-        db.query_one(&format!("select count(*) from {table}"), &[]).unwrap().get(0).unwrap();
-    assert_eq!(count, 1, "one INSERT became one row");
-    assert_usable(&mut db);
-    db.execute_batch(&format!("drop table {table}")).unwrap();
+    // A way to the server that can be taken away: then nothing can be cancelled over it.
+    let folder = std::env::temp_dir().join(testkit::unique("way"));
+    std::fs::create_dir(&folder).unwrap();
+    let shared = testkit::shared();
+    let name = format!(".s.PGSQL.{}", shared.port());
+    std::os::unix::fs::symlink(shared.socket_dir().join(&name), folder.join(&name)).unwrap();
+    let config = unix_config().host(folder.to_str().unwrap()).drain_timeout(LONG);
+    for is_cancelled in [true, false] {
+        let mut db = PgConnection::connect(&config).unwrap();
+        db.execute_batch(&format!("create table {table} (x int4)")).unwrap();
+        if !is_cancelled {
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
+        // The insert waits for a lock that is held until after the timeout.
+        let mut holder = connect();
+        holder.begin().unwrap();
+        holder.execute_batch(&format!("lock table {table}")).unwrap();
+        db.set_io_timeout(SHORT);
+        let mut attempts = 0;
+        let error = retry(5, || {
+            attempts += 1;
+            db.execute(&format!("insert into {table} values (1)"), &[])
+        })
+        .unwrap_err();
+        assert_eq!(attempts, 1);
+        assert!(matches!(error, PgError::Timeout(_)));
+        assert!(!error.is_safe_to_retry());
+        assert_eq!(
+            error.to_string(),
+            "timed out after 50 ms while waiting for the answer to a query (io_timeout = 50 ms)"
+        );
+        db.set_io_timeout(LONG);
+        if is_cancelled {
+            // The lock is still held.
+            assert_usable(&mut db);
+        }
+        holder.commit().unwrap();
+        // The next query gets its own answer, after the late one was drained. Without the cancel the
+        // server has done the work all the same.
+        let count: i64 =
+            db.query_one(&format!("select count(*) from {table}"), &[]).unwrap().get(0).unwrap();
+        assert_eq!(count, i64::from(!is_cancelled), "one INSERT became one row, or none");
+        assert_usable(&mut db);
+        db.execute_batch(&format!("drop table {table}")).unwrap();
+    }
 }
 
 #[test]

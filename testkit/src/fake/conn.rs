@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::FakeError;
+use super::{CancelRequest, FakeError};
 use crate::acceptor::LIMIT;
 use crate::frames::{
     self, Direction, FirstPacket, Frame, FrameBuffer, Startup, describe_tag, preview,
@@ -46,6 +46,8 @@ pub struct FakeConn {
     limit: Duration,
     startup: Option<Startup>,
     encryption_requests: usize,
+    /// What a CancelRequest named that came instead of a StartupMessage.
+    cancel_request: Option<CancelRequest>,
     /// Descriptions of the last messages, oldest first.
     last: VecDeque<String>,
 }
@@ -59,6 +61,7 @@ impl FakeConn {
             limit: LIMIT,
             startup: None,
             encryption_requests: 0,
+            cancel_request: None,
             last: VecDeque::new(),
         }
     }
@@ -86,6 +89,11 @@ impl FakeConn {
         word.repeat(if long { 8 } else { 1 })
     }
 
+    /// What a CancelRequest named that came instead of a StartupMessage.
+    pub(super) fn cancel_request(&self) -> Option<CancelRequest> {
+        self.cancel_request.clone()
+    }
+
     /// How many SSLRequests and GSSENCRequests [`startup`](Self::startup) has answered with `N`.
     pub fn encryption_requests(&self) -> usize {
         self.encryption_requests
@@ -111,6 +119,10 @@ impl FakeConn {
 
     /// Waits for the StartupMessage, and answers requests for encryption before it with `N`.
     ///
+    /// A CancelRequest instead ends the script with an error that is none for the server: as a real
+    /// one it hangs up without a word, and keeps the request for `FakeServer::cancel_requests`. A
+    /// script that wants to see it takes the [`first_packet`](Self::first_packet).
+    ///
     /// # Errors
     /// A CancelRequest came instead, the client hung up, took too long, or sent something
     /// malformed.
@@ -125,7 +137,8 @@ impl FakeConn {
                     self.startup = Some(startup.clone());
                     return Ok(startup);
                 }
-                FirstPacket::CancelRequest { .. } => {
+                FirstPacket::CancelRequest { process_id, secret_key } => {
+                    self.cancel_request = Some((process_id, secret_key));
                     return Err("expected a StartupMessage, the client sent a CancelRequest".into());
                 }
             }

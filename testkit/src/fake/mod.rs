@@ -57,6 +57,9 @@ pub use conn::{FakeConn, SERVER_PARAMETERS};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FakeError(String);
 
+/// The process id and the secret key in a CancelRequest.
+pub type CancelRequest = (i32, Vec<u8>);
+
 /// What a script returns.
 pub type FakeResult = Result<(), FakeError>;
 
@@ -110,6 +113,7 @@ pub struct FakeServer {
     acceptor: Acceptor<()>,
     /// How many connections must come: one for each script, at least one.
     expected: usize,
+    cancel_requests: Arc<Mutex<Vec<CancelRequest>>>,
     joined: bool,
 }
 
@@ -124,7 +128,8 @@ impl FakeServer {
     }
 
     /// Starts a server that plays the first script for the first connection and so on; as many
-    /// connections must come as there are scripts, no more and no fewer.
+    /// connections must come as there are scripts, no more and no fewer. CancelRequests that come after
+    /// them are told by [`cancel_requests`](Self::cancel_requests), and are no error.
     ///
     /// # Panics
     /// If the machine has no free port or no folder for temporary files.
@@ -153,7 +158,14 @@ impl FakeServer {
             drop(scripts);
             match script {
                 Some(script) => script(conn),
-                None => Err(format!("came, but there are scripts for only {count}").into()),
+                None => {
+                    // A cancel may be repeated any number of times.
+                    conn.set_limit(Duration::from_secs(2));
+                    match conn.startup() {
+                        Err(cancelled) if conn.cancel_request().is_some() => Err(cancelled),
+                        _ => Err(format!("came, but there are scripts for only {count}").into()),
+                    }
+                }
             }
         })
     }
@@ -162,10 +174,17 @@ impl FakeServer {
         expected: usize,
         play: impl Fn(&mut FakeConn) -> FakeResult + Send + Sync + 'static,
     ) -> Self {
+        let cancel_requests = Arc::default();
+        let cancelled: Arc<Mutex<Vec<_>>> = Arc::clone(&cancel_requests);
         let session = move |index, stream: Arc<Stream>, _: &_| {
             let mut conn = FakeConn::new(index, stream);
             let played = catch_unwind(AssertUnwindSafe(|| play(&mut conn)));
+            let cancel_request = conn.cancel_request();
+            let is_cancel = cancel_request.is_some();
+            // Before it is hung up: whoever has seen that finds it here.
+            cancelled.lock().unwrap_or_else(PoisonError::into_inner).extend(cancel_request);
             let result = match played {
+                Ok(Err(_)) if is_cancel => Ok(()),
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(FakeError(text))) => Err(text),
                 Err(panic) => Err(panic_text(panic.as_ref())),
@@ -176,7 +195,13 @@ impl FakeServer {
             result.map_err(|failure| format!("{failure}{}", conn.last_messages()))
         };
         let acceptor = Acceptor::start(session).expect("a loopback port and a unix socket");
-        Self { acceptor, expected, joined: false }
+        Self { acceptor, expected, cancel_requests, joined: false }
+    }
+
+    /// The CancelRequests that came to scripts that wait for a StartupMessage, in order. Each has been
+    /// hung up on, as a real server does.
+    pub fn cancel_requests(&self) -> Vec<CancelRequest> {
+        self.cancel_requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     address_methods!();

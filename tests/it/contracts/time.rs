@@ -7,7 +7,7 @@ use chopin_pg::engine::Deadline;
 use super::*;
 
 /// A session whose time is counted from its beginning.
-struct Timed {
+pub(super) struct Timed {
     session: Session,
     start: Instant,
 }
@@ -27,35 +27,35 @@ impl std::ops::DerefMut for Timed {
 }
 
 /// How long a late answer may take, in seconds.
-const DRAIN: u64 = 100;
+pub(super) const DRAIN: u64 = 100;
 
 impl Timed {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let session = Session::with(config().drain_timeout(Duration::from_secs(DRAIN)));
         Self { session, start: Instant::now() }
     }
 
-    fn at(&self, seconds: u64) -> Instant {
+    pub(super) fn at(&self, seconds: u64) -> Instant {
         self.start + Duration::from_secs(seconds)
     }
 
-    fn due(&self, seconds: u64) -> Option<Deadline> {
+    pub(super) fn due(&self, seconds: u64) -> Option<Deadline> {
         Deadline::after(self.start, "io_timeout", Duration::from_secs(seconds))
     }
 
     /// Submits a query that may take until `seconds`.
-    fn query_until(&mut self, sql: &str, seconds: u64) {
+    pub(super) fn query_until(&mut self, sql: &str, seconds: u64) {
         let submit = Submit::new(Delivery::Events).deadline(self.due(seconds));
         self.submit_query(sql, submit).expect("it is queued");
     }
 
     /// [`query_until`](Self::query_until), as a part of the open group.
-    fn add_until(&mut self, sql: &str, seconds: u64) {
+    pub(super) fn add_until(&mut self, sql: &str, seconds: u64) {
         let submit = Submit::new(Delivery::Events).deadline(self.due(seconds));
         self.submit_query(sql, submit.no_sync()).expect("it is queued");
     }
 
-    fn pass(&mut self, seconds: u64) {
+    pub(super) fn pass(&mut self, seconds: u64) {
         let now = self.at(seconds);
         self.engine.handle_timeout(now);
     }
@@ -412,8 +412,15 @@ fn what_is_discarded_is_awaited_with_patience() {
     let (ticket, patience) = (session.last(), session.due(20));
     session.engine.discard(ticket, patience);
     session.pass(20);
+    assert_eq!(session.told(), [""; 0]);
+    // From now on it is as late as any other.
+    assert!(session.engine.wants_cancel().is_some());
+    session.query("select rows 1");
+    assert_eq!(session.send(), []);
+    session.pass(20 + DRAIN);
     let (lines, error) = session.told_to_the_end();
-    assert_eq!((lines, brief(&error)), (vec![], "io_timeout".to_owned()));
+    assert_eq!(lines, ["2 failed: not sent: drain_timeout"]);
+    assert_eq!(brief(&error), "drain_timeout");
 }
 
 #[test]

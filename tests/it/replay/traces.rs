@@ -3,6 +3,8 @@
 //! What differs from run to run is masked: the number in the names of statements, object ids that
 //! were given out by this server, and where in the server's source code an error arose.
 
+use std::time::Duration;
+
 use chopin_pg::{ExecutionMode, PgConnection, PgError, SqlState};
 
 use super::golden;
@@ -30,6 +32,14 @@ fn mask(line: &str) -> String {
             let said = text.split(" F \"").next().unwrap_or_default();
             let place = r#"F "SSSS" L "SSSS" R "SSSS" \x00"#;
             format!("{sender}\tNN\t{name}\t{said} {place}")
+        }
+        [sender, length, name @ "CancelRequest", text] => {
+            let mut words: Vec<_> = text.split(' ').collect();
+            // The version, a process id, and the key, which is masked anyway.
+            if let [_, _, _, process_id, _] = words.as_mut_slice() {
+                *process_id = "NNNN";
+            }
+            format!("{sender}\t{length}\t{name}\t{}", words.join(" "))
         }
         [sender, length, name @ "RowDescription", text] => {
             let words: Vec<_> = text.split(' ').map(mask_object_id).collect();
@@ -63,6 +73,10 @@ fn what_differs_from_run_to_run_is_masked() {
     assert_eq!(
         mask("B\t99\tErrorResponse\t S \"ERROR\" s \"pg_temp_12\" F \"a.c\" L \"7\" R \"f\" \\x00"),
         "B\tNN\tErrorResponse\t S \"ERROR\" s \"pg_temp_NNNN\" F \"SSSS\" L \"SSSS\" R \"SSSS\" \\x00"
+    );
+    assert_eq!(
+        mask("F\t16\tCancelRequest\t 1234 5678 28744 <masked>"),
+        "F\t16\tCancelRequest\t 1234 5678 NNNN <masked>"
     );
     assert_eq!(
         mask("B\t30\tRowDescription\t 1 \"x\" 16385 1 25 65535 -1 0"),
@@ -177,5 +191,15 @@ fn b8_trace_of_the_other_modes() {
             let rows = db.query_in(mode, "select 7 as number", ()).unwrap();
             assert_eq!(rows[0].get::<i32>(0).unwrap(), 7);
         }
+    });
+}
+
+#[test]
+fn b7_b25_trace_of_a_cancel() {
+    trace("cancel", "", |db| {
+        let error = db.within(Duration::from_millis(50)).query("select pg_sleep(600)", &[]);
+        assert!(matches!(error, Err(PgError::Timeout(_))));
+        // Sent when the cancel and its target have ended.
+        db.query("select 'next' as word", &[]).unwrap();
     });
 }

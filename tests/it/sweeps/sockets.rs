@@ -145,10 +145,12 @@ fn h1_a_deadline_in_the_middle_of_an_answer(face: Face) {
     let stops: Vec<usize> = (0..late.len()).step_by(STEP).collect();
     let (go, wait) = channel::<()>();
     let wait = Mutex::new(wait);
-    let places = stops.clone();
+    // A place for each session; what comes between them are cancels.
+    let places = Mutex::new(stops.clone().into_iter());
     let server = FakeServer::start(move |conn| {
-        let (before, after) = late.split_at(places[conn.index()]);
         conn.login()?;
+        let place = places.lock().unwrap().next().ok_or("one session too many")?;
+        let (before, after) = late.split_at(place);
         conn.expect_all(b"PBDES")?;
         conn.send(before)?;
         wait.lock().unwrap().recv().map_err(|error| error.to_string())?;
@@ -157,6 +159,7 @@ fn h1_a_deadline_in_the_middle_of_an_answer(face: Face) {
         conn.answer_extended(&answer)?;
         conn.drain()
     });
+    let count = stops.len();
     for stop in stops {
         let mut db = PgConnection::connect(&fake_config(&server)).unwrap();
         db.set_io_timeout(SHORT);
@@ -168,6 +171,8 @@ fn h1_a_deadline_in_the_middle_of_an_answer(face: Face) {
         let answers: Vec<i32> = rows.iter().map(|row| row.get("answer").unwrap()).collect();
         assert_eq!(answers, [42], "{stop}");
     }
+    // Each was to be cancelled, over a connection of its own.
+    assert_eq!(server.cancel_requests().len(), count);
     server.join();
 }
 

@@ -11,6 +11,7 @@
 //! | `prepared.rs` | prepared statements, batches, the statement cache |
 //! | `rows.rs` | streaming rows |
 //! | `pipeline.rs` | several requests in one round trip |
+//! | `cursor.rs` | cursors: rows in pieces, with other requests in between |
 //! | `notify.rs` | LISTEN and NOTIFY |
 //! | `listener.rs` | a listener that connects again |
 //! | `large_object.rs` | large objects |
@@ -29,6 +30,7 @@ mod advisory;
 mod blocking;
 mod cancel;
 mod connect;
+mod cursor;
 mod drive;
 mod kept;
 mod large_object;
@@ -65,8 +67,8 @@ pub use self::transaction::{IsolationLevel, Transaction, TransactionBuilder};
 pub use self::within::Within;
 pub use crate::config::DEFAULT_IO_TIMEOUT;
 pub use crate::engine::{
-    CommandTag, Deadline, Delivery, Event, Interest, Notification, Outcome, ParamSets, Request,
-    Statement, Submit, Ticket, TransactionStatus,
+    CommandTag, Cursor, Deadline, Delivery, Event, Interest, Notification, Outcome, ParamSets,
+    Request, Statement, Submit, Ticket, TransactionStatus,
 };
 
 use self::kept::Kept;

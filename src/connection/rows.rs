@@ -117,7 +117,7 @@ impl PgConnection {
         self.stream_request(Request::Simple { sql })
     }
 
-    fn stream_request(&mut self, request: Request<'_>) -> PgResult<Rows<'_>> {
+    pub(super) fn stream_request(&mut self, request: Request<'_>) -> PgResult<Rows<'_>> {
         self.last_tag.clear();
         // Only a string of statements has several results to keep apart.
         let several = matches!(request, Request::Simple { .. })

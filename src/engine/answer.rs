@@ -84,6 +84,11 @@ impl Engine {
             | (Phase::PortalRows | Phase::Command, Backend::EmptyQueryResponse) => {
                 return self.command_complete(message);
             }
+            (Phase::PortalRows, Backend::PortalSuspended)
+                if matches!(request.kind, Kind::Fetch { .. }) =>
+            {
+                self.portal_suspended();
+            }
             (Phase::PortalRows | Phase::Command, Backend::CopyInResponse(_)) => {
                 self.refuse_copy_in()?;
             }
@@ -130,6 +135,11 @@ impl Engine {
     /// What a portal returns is known now.
     fn described(&mut self, columns: Option<Rc<[Column]>>) -> Step {
         let Some(request) = self.flights.current_mut() else { return Step::Consumed };
+        if let Kind::Open { .. } = request.kind {
+            request.columns = columns;
+            self.flights.answered();
+            return Step::Consumed;
+        }
         request.phase = Phase::PortalRows;
         if let (Kind::Execute(Execute { name: Some(name), .. }), Sql::Statement(statement)) =
             (&request.kind, &request.sql)
@@ -156,8 +166,20 @@ impl Engine {
                 }
                 Phase::Bind
             }
-            Kind::Simple | Kind::Sync => Phase::Sync,
+            Kind::Open { .. } => Phase::Bind,
+            Kind::Fetch { .. } | Kind::Simple | Kind::Sync => Phase::Sync,
         };
+    }
+
+    /// As many rows as were asked for have come, and there may be more.
+    fn portal_suspended(&mut self) {
+        self.last_tag.clear();
+        self.last_was_plain = false;
+        let Some(request) = self.flights.current() else { return };
+        if request.delivery == Delivery::Events {
+            self.pending.push_back(Event::PortalSuspended { ticket: request.ticket });
+        }
+        self.flights.answered();
     }
 
     /// A command is done (CommandComplete, EmptyQueryResponse). It is not certain yet: the request
@@ -241,7 +263,9 @@ impl Engine {
             {
                 Remedy::ParseAgain
             }
-            (Phase::PortalRows, Kind::Execute(_)) if lacks_binary_output(&error) => {
+            (Phase::PortalRows, Kind::Execute(_) | Kind::Fetch { .. })
+                if lacks_binary_output(&error) =>
+            {
                 Remedy::AskForText
             }
             _ => Remedy::None,
@@ -352,8 +376,8 @@ fn lacks_binary_output(error: &ServerError) -> bool {
 /// outside of transactions.
 fn is_undone_as_a_whole(request: &InFlight) -> bool {
     match request.kind {
-        Kind::Execute(_) => runs_from_description(request.sql.text()),
-        Kind::Prepare { .. } | Kind::Sync => true,
+        Kind::Execute(_) | Kind::Fetch { .. } => runs_from_description(request.sql.text()),
+        Kind::Prepare { .. } | Kind::Open { .. } | Kind::Sync => true,
         Kind::Simple => false,
     }
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::error::{PgError, ServerError};
 use crate::row::{Column, Row, RowRef, RowSet};
 
+use super::cursor::Cursor;
 use super::statement::Statement;
 
 /// The number of a request, given out by [`Engine::submit`](super::Engine::submit). Unique for a
@@ -63,6 +64,12 @@ pub enum Event<'a> {
         /// What it did.
         tag: CommandTag,
     },
+    /// As many rows as a [`Request::Fetch`](super::Request::Fetch) has asked for have come, and there
+    /// may be more. Without it the cursor is at its end.
+    PortalSuspended {
+        /// Which request.
+        ticket: Ticket,
+    },
     /// The request succeeded. Terminal.
     Complete {
         /// Which.
@@ -114,6 +121,7 @@ impl Event<'_> {
             Self::Columns { ticket, .. }
             | Self::Row { ticket, .. }
             | Self::CommandComplete { ticket, .. }
+            | Self::PortalSuspended { ticket }
             | Self::Complete { ticket }
             | Self::Failed { ticket, .. } => Some(*ticket),
             _ => None,
@@ -271,6 +279,7 @@ pub struct Outcome {
     pub(super) earlier: Vec<CommandResult>,
     pub(super) last: CommandResult,
     pub(super) statement: Option<Statement>,
+    pub(super) cursor: Option<Cursor>,
     /// How many rows each parameter set of a batch touched.
     pub(super) counts: Vec<u64>,
 }
@@ -280,6 +289,7 @@ impl Outcome {
         earlier: Vec::new(),
         last: CommandResult::NOTHING,
         statement: None,
+        cursor: None,
         counts: Vec::new(),
     };
 
@@ -312,6 +322,11 @@ impl Outcome {
     /// The statement that a [`Request::Prepare`](super::Request::Prepare) made.
     pub fn statement(&self) -> Option<&Statement> {
         self.statement.as_ref()
+    }
+
+    /// The cursor that a [`Request::OpenCursor`](super::Request::OpenCursor) opened.
+    pub fn into_cursor(self) -> Option<Cursor> {
+        self.cursor
     }
 
     /// The statement that a [`Request::Prepare`](super::Request::Prepare) made.

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::cursor::Portal;
 use super::deadline::Deadline;
 use super::event::{CommandResult, CommandTag, Delivery, Outcome, Ticket};
-use super::prepared::Name;
+use super::prepared::{Name, Unwanted};
 use super::request::Submit;
 use super::statement::Statement;
 use crate::error::PgError;
@@ -49,6 +50,10 @@ pub(super) enum Kind {
     Execute(Execute),
     /// Parse, Describe.
     Prepare { name: Option<Name> },
+    /// Parse, Bind of a named portal, Describe.
+    Open { portal: Name },
+    /// Execute of a named portal.
+    Fetch { portal: Rc<Portal> },
     /// Query.
     Simple,
     /// Nothing but what stands before the Sync.
@@ -154,8 +159,8 @@ pub(super) struct InFlight {
 pub(super) struct Aside {
     /// Its parameters, if they were declared in a Parse: Rust type and declared type, for errors.
     pub(super) declared: Vec<(&'static str, Oid)>,
-    /// Statements that it closes, in the reverse order of their Close messages.
-    pub(super) closes: Vec<Name>,
+    /// What it closes, in the reverse order of the Close messages.
+    pub(super) closes: Vec<Unwanted>,
     /// The parameter types that the server has inferred.
     pub(super) params: Vec<Oid>,
     /// What all commands but the last have returned.
@@ -229,8 +234,11 @@ impl InFlight {
     pub(super) fn first_phase(&self) -> Phase {
         match &self.kind {
             _ if self.aside.as_ref().is_some_and(|aside| !aside.closes.is_empty()) => Phase::Close,
-            Kind::Execute(Execute { parse: true, .. }) | Kind::Prepare { .. } => Phase::Parse,
+            Kind::Execute(Execute { parse: true, .. })
+            | Kind::Prepare { .. }
+            | Kind::Open { .. } => Phase::Parse,
             Kind::Execute(_) => Phase::Bind,
+            Kind::Fetch { .. } => Phase::PortalRows,
             Kind::Simple => Phase::Command,
             Kind::Sync if self.ends_group => Phase::Sync,
             Kind::Sync => Phase::Answered,
@@ -253,25 +261,34 @@ impl InFlight {
     /// Whether the columns of the next portal are described.
     #[inline]
     pub(super) fn describes(&self) -> bool {
-        matches!(self.kind, Kind::Execute(Execute { describe: true, .. }))
+        matches!(self.kind, Kind::Execute(Execute { describe: true, .. }) | Kind::Open { .. })
     }
 
     /// A portal was made. Its columns are described next, or known from an earlier run: then they
     /// are in force, and whether they are to be told is returned.
     #[inline]
     pub(super) fn bound(&mut self) -> bool {
-        if let Kind::Execute(execute) = &mut self.kind {
-            if std::mem::take(&mut execute.describe) {
-                self.phase = Phase::PortalColumns;
-                return false;
-            }
+        let is_described = match &mut self.kind {
+            Kind::Execute(execute) => std::mem::take(&mut execute.describe),
+            Kind::Open { .. } => true,
+            _ => false,
+        };
+        if is_described {
+            self.phase = Phase::PortalColumns;
+            return false;
         }
         self.phase = Phase::PortalRows;
+        self.expect_rows();
+        self.commands == 0 && self.columns.is_some()
+    }
+
+    /// Rows of the columns in force may come.
+    #[inline]
+    pub(super) fn expect_rows(&mut self) {
         if self.delivery == Delivery::Collect && self.rows.is_none() {
             self.rows =
                 self.columns.as_ref().map(|columns| Rc::new(RowSet::new(Rc::clone(columns))));
         }
-        self.commands == 0 && self.columns.is_some()
     }
 
     /// A command is done, with this tag. Whether that was the last one of the request.
@@ -292,6 +309,10 @@ impl InFlight {
                 execute.sets_left -= 1;
                 self.phase = Phase::Bind;
                 false
+            }
+            Kind::Fetch { portal } => {
+                portal.is_done.set(true);
+                true
             }
             _ => true,
         }
@@ -334,7 +355,7 @@ impl InFlight {
         let Some(aside) = self.aside.take() else { return Outcome { last, ..Outcome::NOTHING } };
         let Aside { mut earlier, counts, .. } = *aside;
         let last = earlier.pop().unwrap_or(last);
-        Outcome { earlier, last, counts, statement: None }
+        Outcome { earlier, last, counts, ..Outcome::NOTHING }
     }
 }
 

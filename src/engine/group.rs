@@ -3,10 +3,13 @@
 //! Certain only at ReadyForQuery. CommandComplete proves nothing: a deferred constraint fails after
 //! it, and a later request's error undoes an earlier one that is in the same group.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
+use super::cursor::{Cursor, Portal};
 use super::event::{Delivery, Event, Outcome, Ticket};
 use super::flight::{Execute, Failure, InFlight, Kind, Remedy, Sql};
+use super::prepared::Unwanted;
 use super::statement::Statement;
 use super::{Engine, Step};
 use crate::error::{PgError, ServerError, SqlState, short_type_name};
@@ -18,6 +21,9 @@ impl Engine {
     #[inline]
     pub(super) fn ready(&mut self, status: TransactionStatus) -> Step {
         self.session.set_transaction_status(status);
+        if status == TransactionStatus::Idle {
+            self.prepared.forget_portals();
+        }
         let (count, failure, committed) = self.flights.end();
         match failure {
             None => {
@@ -75,17 +81,32 @@ impl Engine {
 
     /// A request has succeeded for good; its ticket, if somebody wants to know.
     fn complete(&mut self, mut request: Box<InFlight>) -> Option<Ticket> {
-        let mut statement = None;
-        if matches!(request.kind, Kind::Prepare { .. }) {
-            statement = self.keep_prepared(&mut request);
+        let (mut statement, mut cursor) = (None, None);
+        match request.kind {
+            Kind::Prepare { .. } => statement = self.keep_prepared(&mut request),
+            Kind::Open { .. } => cursor = self.keep_cursor(&mut request),
+            _ => {}
         }
         let (ticket, delivery) = (request.ticket, request.delivery);
         if delivery == Delivery::Collect {
-            let outcome = Outcome { statement, ..request.outcome() };
+            let outcome = Outcome { statement, cursor, ..request.outcome() };
             self.finished.push_back((ticket, Ok(outcome)));
         }
         self.flights.recycle(request);
         (delivery != Delivery::Discard).then_some(ticket)
+    }
+
+    /// A cursor was opened: the outcome has it.
+    fn keep_cursor(&mut self, request: &mut InFlight) -> Option<Cursor> {
+        let Kind::Open { portal } = &request.kind else { return None };
+        let portal = Rc::new(Portal {
+            name: portal.clone(),
+            sql: Rc::from(request.sql.text()),
+            columns: request.columns.take(),
+            is_done: Cell::new(false),
+        });
+        self.prepared.opened(Rc::clone(&portal));
+        Some(Cursor::new(portal))
     }
 
     /// A statement was prepared: the outcome has it.
@@ -93,7 +114,8 @@ impl Engine {
         let Kind::Prepare { name } = &mut request.kind else { return None };
         let name = name.take();
         if request.delivery == Delivery::Discard {
-            name.into_iter().for_each(|name| self.prepared.unwanted(name));
+            let unwanted = name.map(Unwanted::Statement);
+            unwanted.into_iter().for_each(|unwanted| self.prepared.unwanted(unwanted));
             return None;
         }
         let params = std::mem::take(&mut request.aside().params);
@@ -151,8 +173,8 @@ impl Engine {
 
     /// What a request that failed, or was not run, was to do to the prepared statements.
     pub(super) fn undo_statements(&mut self, request: &InFlight, is_culprit: bool) {
-        for name in request.aside.iter().flat_map(|aside| &aside.closes) {
-            self.prepared.unwanted(name.clone());
+        for unwanted in request.aside.iter().flat_map(|aside| &aside.closes) {
+            self.prepared.unwanted(unwanted.clone());
         }
         match (&request.kind, &request.sql) {
             (Kind::Execute(Execute { parse: true, name: Some(name), .. }), Sql::Statement(sql)) => {
@@ -163,7 +185,9 @@ impl Engine {
                 }
             }
             // Maybe parsed, but nobody will know it. To close what does not exist is no error.
-            (Kind::Prepare { name: Some(name) }, _) => self.prepared.unwanted(name.clone()),
+            (Kind::Prepare { name: Some(name) }, _) => {
+                self.prepared.unwanted(Unwanted::Statement(name.clone()));
+            }
             _ => {}
         }
     }

@@ -11,6 +11,7 @@
 //! | `submit.rs` | queueing a request: limits, groups, taking back what could not be written |
 //! | `write.rs` | the messages of a request |
 //! | `statement.rs` | a prepared statement, whatever connection runs it |
+//! | `cursor.rs` | a portal that is fetched from in pieces |
 //! | `catalogue.rs` | the statement cache, shared by connections |
 //! | `prepared.rs` | what one connection's server has prepared |
 //! | `keyword.rs` | what kind of statement a text begins with |
@@ -35,6 +36,7 @@ mod answer;
 mod buffer;
 mod cancel;
 mod catalogue;
+mod cursor;
 mod deadline;
 mod event;
 mod flight;
@@ -57,6 +59,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 pub use self::catalogue::Catalogue;
+pub use self::cursor::Cursor;
 pub use self::deadline::Deadline;
 pub use self::event::{CommandResult, CommandTag, Delivery, Event, Notification, Outcome, Ticket};
 pub use self::request::{ParamSets, Request, Submit};

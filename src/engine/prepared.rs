@@ -6,10 +6,11 @@ use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 
 use super::catalogue::{Unhashed, hash};
+use super::cursor::Portal;
 use super::statement::{Statement, WeakStatement};
 use crate::row::Column;
 use crate::types::{Format, Oid};
-use crate::wire::frontend::BindTemplate;
+use crate::wire::frontend::{BindTemplate, Target};
 
 /// The name of a statement on one server connection: `chopin_5f3a90c1_1`, `chopin_5f3a90c1_2` ...
 ///
@@ -22,6 +23,23 @@ impl Name {
     #[inline]
     pub(super) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Something that the server has and nobody wants any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unwanted {
+    Statement(Name),
+    Portal(Name),
+}
+
+impl Unwanted {
+    /// What a Close message says of it.
+    pub(super) fn target(&self) -> Target<'_> {
+        match self {
+            Self::Statement(name) => Target::Statement(name.as_str()),
+            Self::Portal(name) => Target::Portal(name.as_str()),
+        }
     }
 }
 
@@ -92,8 +110,10 @@ const NO_BINARY_OUTPUT: [Oid; 4] =
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
     known: HashMap<u64, Known, BuildHasherDefault<Unhashed>>,
-    /// Prepared on the server, and nobody wants them any more.
-    unwanted: Vec<Name>,
+    /// The portals of the transaction.
+    portals: Vec<Rc<Portal>>,
+    /// On the server, and nobody wants them any more.
+    unwanted: Vec<Unwanted>,
     /// Names given out so far. Kept when everything else is forgotten: a name is never used again.
     names: u64,
     /// What the names of this connection begin with.
@@ -130,7 +150,7 @@ impl Prepared {
         let known =
             Known { name, parsing: Some(group), description: None, statement: statement_ref };
         if let Some(earlier) = self.known.insert(statement.id(), known) {
-            self.unwanted.push(earlier.name);
+            self.unwanted.push(Unwanted::Statement(earlier.name));
         }
     }
 
@@ -139,7 +159,7 @@ impl Prepared {
         match self.known.get_mut(&statement.id()).filter(|known| known.name == *name) {
             Some(known) => known.parsing = None,
             // It was dropped from the list while its Parse was on the way.
-            None => self.unwanted.push(name.clone()),
+            None => self.unwanted.push(Unwanted::Statement(name.clone())),
         }
     }
 
@@ -238,13 +258,26 @@ impl Prepared {
     /// `statement` is not wanted on this connection any more.
     pub(super) fn forget(&mut self, statement: &Statement) {
         if let Some(known) = self.known.remove(&statement.id()) {
-            self.unwanted.push(known.name);
+            self.unwanted.push(Unwanted::Statement(known.name));
         }
     }
 
-    /// The server has `name` but nobody wants it.
-    pub(super) fn unwanted(&mut self, name: Name) {
-        self.unwanted.push(name);
+    /// The server has this but nobody wants it.
+    pub(super) fn unwanted(&mut self, unwanted: Unwanted) {
+        self.unwanted.push(unwanted);
+    }
+
+    /// The server has a portal now, until the transaction ends.
+    pub(super) fn opened(&mut self, portal: Rc<Portal>) {
+        self.portals.push(portal);
+    }
+
+    /// No transaction is open, and so no portal.
+    #[inline]
+    pub(super) fn forget_portals(&mut self) {
+        if !self.portals.is_empty() {
+            self.portals.clear();
+        }
     }
 
     /// Whether there may be names to close.
@@ -253,10 +286,10 @@ impl Prepared {
         !self.unwanted.is_empty() || self.seen_dropped != Statement::dropped()
     }
 
-    /// The names to close: those of statements whose last handle is gone, and those not wanted for
+    /// What to close: the statements and portals whose last handle is gone, and those not wanted for
     /// another reason. What is still being parsed waits.
     #[inline]
-    pub(super) fn take_unwanted(&mut self) -> Vec<Name> {
+    pub(super) fn take_unwanted(&mut self) -> Vec<Unwanted> {
         if self.seen_dropped != Statement::dropped() {
             self.find_dropped();
         }
@@ -271,9 +304,16 @@ impl Prepared {
             let keep = known.statement.is_alive() || known.parsing.is_some();
             all &= known.statement.is_alive() || !keep;
             if !keep {
-                unwanted.push(known.name.clone());
+                unwanted.push(Unwanted::Statement(known.name.clone()));
             }
             keep
+        });
+        self.portals.retain(|portal| {
+            let is_wanted = Rc::strong_count(portal) > 1;
+            if !is_wanted {
+                unwanted.push(Unwanted::Portal(portal.name.clone()));
+            }
+            is_wanted
         });
         if !all {
             // One that is being parsed has to be looked at again.
@@ -294,7 +334,7 @@ impl Prepared {
         self.known.retain(|_, known| {
             let parsing = known.parsing.is_some();
             if !parsing {
-                unwanted.push(known.name.clone());
+                unwanted.push(Unwanted::Statement(known.name.clone()));
             }
             parsing
         });

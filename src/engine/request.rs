@@ -1,5 +1,6 @@
 //! What can be asked of the server, and how.
 
+use super::cursor::Cursor;
 use super::deadline::Deadline;
 use super::event::Delivery;
 use super::statement::Statement;
@@ -54,6 +55,21 @@ pub enum Request<'a> {
     Simple {
         /// Any number of SQL statements.
         sql: &'a str,
+    },
+    /// Open a cursor for one statement: Parse, Bind, Describe, Sync. The [`Outcome`](super::Outcome)
+    /// has it. It lives in a transaction, so one must be open when this is run.
+    OpenCursor {
+        /// One SQL statement.
+        sql: &'a str,
+        /// Its parameters.
+        params: &'a dyn Params,
+    },
+    /// Fetch rows from a cursor: Execute, Sync.
+    Fetch {
+        /// The cursor; one of the same connection.
+        cursor: &'a Cursor,
+        /// How many rows at most; 0 for all that are left.
+        max_rows: u32,
     },
     /// Close a prepared statement on this connection; it can still be run again.
     Close {

@@ -74,7 +74,7 @@ impl Statement {
         WeakStatement(Rc::downgrade(&self.0))
     }
 
-    /// How many statements of this thread have lost their last handle so far.
+    /// How many statements and cursors of this thread have lost their last handle so far.
     pub(super) fn dropped() -> u64 {
         DROPPED.get()
     }
@@ -93,14 +93,19 @@ impl WeakStatement {
 }
 
 thread_local! {
-    /// A connection that has seen fewer of these has some statements to close.
+    /// A connection that has seen fewer of these may have some statements or portals to close.
     static DROPPED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Something of this thread that servers have was dropped: a statement, or a cursor.
+pub(super) fn note_dropped() {
+    // During the end of a thread the counter may be gone, and so are the connections.
+    let _ = DROPPED.try_with(|dropped| dropped.set(dropped.get() + 1));
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // During the end of a thread the counter may be gone, and so are the connections.
-        let _ = DROPPED.try_with(|dropped| dropped.set(dropped.get() + 1));
+        note_dropped();
     }
 }
 

@@ -147,7 +147,7 @@ impl Engine {
         let Written { kind, sql, declared, columns, has_sync } = match written {
             Ok(written) => written,
             Err(error) => {
-                closes.drain(..).for_each(|name| self.prepared.unwanted(name));
+                closes.drain(..).for_each(|unwanted| self.prepared.unwanted(unwanted));
                 return Err(error);
             }
         };
@@ -170,6 +170,9 @@ impl Engine {
         if !declared.is_empty() || !closes.is_empty() {
             closes.reverse();
             *request.aside() = Aside { declared, closes, ..Aside::default() };
+        }
+        if matches!(request.kind, Kind::Fetch { .. }) {
+            request.expect_rows();
         }
         request.phase = request.first_phase();
         self.flights.push(request);
@@ -228,9 +231,12 @@ impl Engine {
         {
             return Err(PgError::WouldBlock);
         }
-        if submit.delivery.tells_rows() && matches!(request, Request::Prepare { .. }) {
+        let makes_handle = matches!(request, Request::Prepare { .. } | Request::OpenCursor { .. });
+        if submit.delivery.tells_rows() && makes_handle {
             return Err(PgError::Usage(
-                "a statement is prepared with Delivery::Collect: no event carries it".to_owned(),
+                "a statement is prepared and a cursor is opened with Delivery::Collect: no event \
+                 carries it"
+                    .to_owned(),
             ));
         }
         Ok(())

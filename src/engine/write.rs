@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use super::Engine;
 use super::catalogue::LONGEST_CACHED;
+use super::cursor::Portal;
 use super::flight::{Execute, Kind, Sql};
 use super::keyword::{copy_direction, runs_from_description};
-use super::prepared::{BINARY, Name};
+use super::prepared::{BINARY, Name, Unwanted};
 use super::request::{OneSet, ParamSets, Request, Submit};
 use super::statement::Statement;
 use crate::config::ExecutionMode;
@@ -66,10 +67,10 @@ impl Engine {
         &mut self,
         request: Request<'_>,
         submit: &Submit,
-        closes: &[Name],
+        closes: &[Unwanted],
     ) -> PgResult<Written> {
-        for name in closes {
-            frontend::close(self.send.writer(), Target::Statement(name.as_str()))?;
+        for unwanted in closes {
+            frontend::close(self.send.writer(), unwanted.target())?;
         }
         let mode = submit.mode.unwrap_or(self.mode);
         match request {
@@ -85,6 +86,8 @@ impl Engine {
             }
             Request::Prepare { sql, types } => self.write_prepare(sql, types, mode),
             Request::Simple { sql } => self.write_simple(sql, submit),
+            Request::OpenCursor { sql, params } => self.write_open(sql, params),
+            Request::Fetch { cursor, max_rows } => self.write_fetch(cursor.portal(), max_rows),
             Request::Close { .. } | Request::Sync => Ok(Written::new(Kind::Sync, Sql::Nothing)),
         }
     }
@@ -211,10 +214,7 @@ impl Engine {
         let mut declared = Vec::new();
         if parse {
             frontend::parse(buf, statement, sql, types.iter().map(|oid| oid.get()))?;
-            if let Some(first) = sets.set(0) {
-                let rust_type = |index| first.param(index).map_or("", |param| param.rust_type());
-                declared = types.iter().enumerate().map(|(i, oid)| (rust_type(i), *oid)).collect();
-            }
+            declared = sets.set(0).map(|first| rust_types(first, types)).unwrap_or_default();
         }
         let mut describe_next = describe;
         let formats = formats.as_deref().unwrap_or(BINARY);
@@ -224,7 +224,7 @@ impl Engine {
                 // The first one is what the types were taken from, or was compared with them.
                 check_types(set, types).map_err(|error| in_set(error, index, sets.len()))?;
             }
-            let bound = write_bind(buf, statement, set, types, formats);
+            let bound = write_bind(buf, "", statement, set, types, formats);
             bound.map_err(|error| in_set(error, index, sets.len()))?;
             if std::mem::take(&mut describe_next) {
                 frontend::describe(buf, Target::Portal(""))?;
@@ -252,6 +252,35 @@ impl Engine {
         frontend::parse(buf, text, sql, types.iter().map(|oid| oid.get()))?;
         frontend::describe(buf, Target::Statement(text))?;
         Ok(Written::new(Kind::Prepare { name }, Sql::Text(Rc::from(sql))))
+    }
+
+    /// Parse of the unnamed statement, Bind of a named portal, Describe.
+    fn write_open(&mut self, sql: &str, params: &dyn Params) -> PgResult<Written> {
+        refuse_copy(sql)?;
+        let types: Vec<Oid> = declare(params, &[]).collect();
+        let formats = self.prepared.blind_formats(sql);
+        let portal = self.prepared.new_name();
+        let buf = self.send.writer();
+        frontend::parse(buf, "", sql, types.iter().map(|oid| oid.get()))?;
+        let formats = formats.as_deref().unwrap_or(BINARY);
+        write_bind(buf, portal.as_str(), "", params, &types, formats)?;
+        frontend::describe(buf, Target::Portal(portal.as_str()))?;
+        let declared = rust_types(params, &types);
+        let written = Written::new(Kind::Open { portal }, Sql::Text(Rc::from(sql)));
+        Ok(Written { declared, ..written })
+    }
+
+    /// Execute of a named portal.
+    fn write_fetch(&mut self, portal: &Rc<Portal>, max_rows: u32) -> PgResult<Written> {
+        let max_rows = i32::try_from(max_rows).map_err(|_| {
+            PgError::Usage(format!(
+                "{max_rows} rows are more than one fetch can ask for; nothing was sent"
+            ))
+        })?;
+        frontend::execute(self.send.writer(), portal.name.as_str(), max_rows)?;
+        let (kind, sql) = (Kind::Fetch { portal: Rc::clone(portal) }, Rc::clone(&portal.sql));
+        let written = Written::new(kind, Sql::Text(sql));
+        Ok(Written { columns: portal.columns.clone(), ..written })
     }
 
     fn write_simple(&mut self, sql: &str, submit: &Submit) -> PgResult<Written> {
@@ -295,10 +324,17 @@ fn check_types(params: &dyn Params, types: &[Oid]) -> PgResult<()> {
     )))
 }
 
-/// One Bind of the unnamed portal. `types` are those that the statement was parsed with.
+/// Rust type and declared type of each parameter, for errors.
+fn rust_types(params: &dyn Params, types: &[Oid]) -> Vec<(&'static str, Oid)> {
+    let rust_type = |index| params.param(index).map_or("", |param| param.rust_type());
+    types.iter().enumerate().map(|(index, oid)| (rust_type(index), *oid)).collect()
+}
+
+/// One Bind. `types` are those that the statement was parsed with.
 #[inline]
 fn write_bind(
     buf: &mut Vec<u8>,
+    portal: &str,
     statement: &str,
     params: &dyn Params,
     types: &[Oid],
@@ -313,7 +349,7 @@ fn write_bind(
         };
         encode(param, *oid, buf).map_err(|error| error.at_parameter(index + 1))
     };
-    frontend::bind(buf, "", statement, types.len(), value, formats)
+    frontend::bind(buf, portal, statement, types.len(), value, formats)
 }
 
 /// The types that parameters declare themselves as; `otherwise` has those of the ones that declare

@@ -203,3 +203,15 @@ fn b7_b25_trace_of_a_cancel() {
         db.query("select 'next' as word", &[]).unwrap();
     });
 }
+
+#[test]
+fn b10_portals_that_are_suspended_are_traced() {
+    trace("portal_suspended", "begin", |db| {
+        let mut cursor = db.query_cursor("select generate_series(1, $1::int4)", (3,)).unwrap();
+        assert_eq!(db.fetch(&mut cursor, 2).unwrap().len(), 2);
+        assert_eq!(db.query("select 'between'", &[]).unwrap().len(), 1);
+        assert_eq!(db.fetch(&mut cursor, 2).unwrap().len(), 1);
+        db.close_cursor(cursor).unwrap();
+        db.commit().unwrap();
+    });
+}

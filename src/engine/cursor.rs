@@ -1,0 +1,75 @@
+//! Cursors: portals that are fetched from in pieces.
+
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
+
+use super::prepared::Name;
+use super::statement::note_dropped;
+use crate::row::Column;
+
+/// A portal on the server: a query that has been bound, and is run as far as rows are fetched from
+/// it.
+///
+/// It lives until it is dropped or its transaction ends, whichever comes first, on the connection
+/// that opened it. To fetch from it afterwards is an error of the server
+/// (`34000 invalid_cursor_name`). A handle that is dropped closes its portal with one of the next
+/// requests.
+///
+/// Source: PostgreSQL documentation, "Message Flow", "Extended Query" (named portals).
+pub struct Cursor {
+    portal: Rc<Portal>,
+}
+
+/// What is known of a portal.
+#[derive(Debug)]
+pub(super) struct Portal {
+    pub(super) name: Name,
+    pub(super) sql: Rc<str>,
+    /// The columns of its rows, `None` when it returns none.
+    pub(super) columns: Option<Rc<[Column]>>,
+    /// It has been run to its end.
+    pub(super) is_done: Cell<bool>,
+}
+
+impl Cursor {
+    pub(super) fn new(portal: Rc<Portal>) -> Self {
+        Self { portal }
+    }
+
+    pub(super) fn portal(&self) -> &Rc<Portal> {
+        &self.portal
+    }
+
+    /// Whether all rows have been fetched. The server finds that out when a fetch asks for more
+    /// rows than are left: a fetch of just the last ones does not tell.
+    pub fn is_done(&self) -> bool {
+        self.portal.is_done.get()
+    }
+
+    /// The columns of its rows; empty for a statement that returns none.
+    pub fn columns(&self) -> &[Column] {
+        self.portal.columns.as_deref().unwrap_or_default()
+    }
+
+    /// The SQL text.
+    pub fn sql(&self) -> &str {
+        &self.portal.sql
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        note_dropped();
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor")
+            .field("sql", &self.sql())
+            .field("columns", &self.columns().len())
+            .field("is_done", &self.is_done())
+            .finish()
+    }
+}

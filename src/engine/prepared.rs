@@ -386,7 +386,7 @@ mod tests {
         let names = [prepare(&mut prepared, &kept), prepare(&mut prepared, &dropped)];
         assert_eq!(prepared.take_unwanted(), []);
         drop(dropped);
-        assert_eq!(prepared.take_unwanted(), [names[1].clone()]);
+        assert_eq!(prepared.take_unwanted(), [Unwanted::Statement(names[1].clone())]);
         assert_eq!(prepared.take_unwanted(), []);
         assert_eq!(prepared.get(&kept).map(|known| &known.name), Some(&names[0]));
     }
@@ -404,6 +404,6 @@ mod tests {
         drop(id);
         assert_eq!(prepared.take_unwanted(), [], "a Close now could come before the Parse");
         prepared.known.values_mut().for_each(|known| known.parsing = None);
-        assert_eq!(prepared.take_unwanted(), [name]);
+        assert_eq!(prepared.take_unwanted(), [Unwanted::Statement(name)]);
     }
 }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use chopin_pg::{
-    Cursor, Delivery, Event, PgConnection, PgError, Request, Row, TransactionStatus,
-};
+use chopin_pg::{Cursor, Delivery, Event, PgConnection, PgError, Request, Row, TransactionStatus};
 
 use crate::support::*;
 
@@ -43,7 +41,7 @@ fn b10_a_cursor_is_fetched_in_pieces_with_other_requests_in_between() {
     assert_eq!(numbers(&db.fetch(&mut one, 4).unwrap()), [9, 10]);
     assert!(one.is_done() && !other.is_done());
     assert_eq!(db.last_command_tag(), "SELECT 2", "what the last fetch has brought");
-    assert_eq!(numbers(&db.fetch(&mut one, 4).unwrap()), []);
+    assert!(db.fetch(&mut one, 4).unwrap().is_empty());
     assert_eq!(numbers(&db.fetch(&mut other, 0).unwrap()), [4, 5]);
     assert!(other.is_done());
     db.commit().unwrap();
@@ -58,7 +56,7 @@ fn b10_the_end_is_known_when_a_fetch_meets_it() {
     assert_eq!(numbers(&db.fetch(&mut cursor, 2).unwrap()), [1, 2]);
     assert_eq!(numbers(&db.fetch(&mut cursor, 2).unwrap()), [3, 4]);
     assert!(!cursor.is_done(), "the server has not looked for a fifth");
-    assert_eq!(numbers(&db.fetch(&mut cursor, 2).unwrap()), []);
+    assert!(db.fetch(&mut cursor, 2).unwrap().is_empty());
     assert!(cursor.is_done());
     db.rollback().unwrap();
 }
@@ -89,7 +87,8 @@ fn b10_a_cursor_is_fetched_by_events() {
         });
     })
     .unwrap();
-    let of = |ticket| told.iter().filter(|(whose, _)| *whose == ticket).map(|(_, what)| what.as_str());
+    let of =
+        |ticket| told.iter().filter(|(whose, _)| *whose == ticket).map(|(_, what)| what.as_str());
     assert!(of(first).eq(["row 1", "row 2", "row 3", "suspended", "complete"]), "{told:?}");
     assert!(of(between).eq(["row 7", "complete"]), "{told:?}");
     assert!(of(second).eq(["row 4", "row 5", "SELECT 2", "complete"]), "{told:?}");
@@ -160,7 +159,8 @@ fn b10_errors_of_a_cursor_are_those_of_its_transaction() {
     db.rollback().unwrap();
 
     db.begin().unwrap();
-    let mut cursor = db.query_cursor("select 12 / (4 - i) from generate_series(1, 9) i", ()).unwrap();
+    let mut cursor =
+        db.query_cursor("select 12 / (4 - i) from generate_series(1, 9) i", ()).unwrap();
     assert_eq!(numbers(&db.fetch(&mut cursor, 2).unwrap()), [4, 6]);
     let error = db.fetch(&mut cursor, 2).unwrap_err();
     assert_eq!(server_code(&error), "22012", "{error}");

@@ -87,11 +87,12 @@ fn b10_a_cursor_is_fetched_by_events() {
         });
     })
     .unwrap();
-    let of =
-        |ticket| told.iter().filter(|(whose, _)| *whose == ticket).map(|(_, what)| what.as_str());
-    assert!(of(first).eq(["row 1", "row 2", "row 3", "suspended", "complete"]), "{told:?}");
-    assert!(of(between).eq(["row 7", "complete"]), "{told:?}");
-    assert!(of(second).eq(["row 4", "row 5", "SELECT 2", "complete"]), "{told:?}");
+    let of = |ticket| -> Vec<&str> {
+        told.iter().filter(|(whose, _)| *whose == ticket).map(|(_, what)| what.as_str()).collect()
+    };
+    assert_eq!(of(first), ["row 1", "row 2", "row 3", "suspended", "complete"]);
+    assert_eq!(of(between), ["row 7", "complete"]);
+    assert_eq!(of(second), ["row 4", "row 5", "SELECT 2", "complete"]);
     assert!(cursor.is_done());
     db.rollback().unwrap();
     assert_usable(&mut db);

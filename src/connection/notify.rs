@@ -6,10 +6,7 @@ use std::time::{Duration, Instant};
 use super::quote::quote_identifier;
 use super::{Delivery, Event, Notification, PgConnection, Ticket};
 use crate::engine::{Request, Step};
-use crate::error::{PgError, PgResult};
-
-/// The longest name of a channel that a server takes, in bytes: `NAMEDATALEN` - 1.
-const LONGEST_CHANNEL: usize = 63;
+use crate::error::PgResult;
 
 /// The notifications of a connection as they come, from [`PgConnection::notifications`].
 ///
@@ -42,9 +39,9 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// As [`execute_batch`](Self::execute_batch): the server refuses an empty name. [`PgError::Usage`]
-    /// for a name with a zero byte, and for one of more than 63 bytes: the server would cut it, and
-    /// listen to another channel.
+    /// As [`execute_batch`](Self::execute_batch). [`PgError::Usage`] for what is no name
+    /// ([`quote_identifier`](crate::quote_identifier)): of one with more than 63 bytes the server
+    /// would cut the end off, and listen to another channel.
     pub fn listen(&mut self, channel: &str) -> PgResult<()> {
         self.execute_batch(&listen_sql(channel)?)
     }
@@ -242,22 +239,10 @@ impl FusedIterator for Notifications<'_> {}
 
 /// The command that listens to a channel.
 pub(super) fn listen_sql(channel: &str) -> PgResult<String> {
-    Ok(format!("LISTEN {}", quote_channel(channel)?))
+    Ok(format!("LISTEN {}", quote_identifier(channel)?))
 }
 
 /// The command that ends what [`listen_sql`] began.
 pub(super) fn unlisten_sql(channel: &str) -> PgResult<String> {
-    Ok(format!("UNLISTEN {}", quote_channel(channel)?))
-}
-
-/// A channel as an identifier that the server takes whole.
-fn quote_channel(channel: &str) -> PgResult<String> {
-    if channel.len() > LONGEST_CHANNEL {
-        return Err(PgError::Usage(format!(
-            "the name of the channel {channel:?} has {} bytes, of which the server would cut off \
-             those after the first {LONGEST_CHANNEL}",
-            channel.len()
-        )));
-    }
-    quote_identifier(channel)
+    Ok(format!("UNLISTEN {}", quote_identifier(channel)?))
 }

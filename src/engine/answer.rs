@@ -173,8 +173,7 @@ impl Engine {
 
     /// As many rows as were asked for have come, and there may be more.
     fn portal_suspended(&mut self) {
-        self.last_tag.clear();
-        self.last_was_plain = false;
+        self.last_tag.set(b"");
         let Some(request) = self.flights.current() else { return };
         if request.delivery == Delivery::Events {
             self.pending.push_back(Event::PortalSuspended { ticket: request.ticket });
@@ -203,7 +202,6 @@ impl Engine {
             self.flights.answered();
         }
         self.last_tag.set(text);
-        self.last_was_plain = false;
         if delivery != Delivery::Events {
             return Ok(Step::Consumed);
         }

@@ -78,6 +78,7 @@ use self::prepared::Prepared;
 use self::startup::Startup;
 use self::time::Clock;
 use self::tracing::Tracing;
+use self::usual::LastTag;
 use crate::config::{ExecutionMode, PgConfig};
 use crate::crypto;
 use crate::error::{BufferOverflow, PgError, PgResult};
@@ -155,9 +156,7 @@ pub struct Engine {
     /// The columns of the request with [`Delivery::Rows`] that was completed last.
     last_columns: Option<Rc<[Column]>>,
     /// The tag of the command that was done last.
-    last_tag: CommandTag,
-    /// That tag came the [usual](usual) way.
-    last_was_plain: bool,
+    last_tag: LastTag,
     /// How many requests at the front of the queue are complete and have not been told.
     ended: usize,
     /// How many requests the server failed with an error that is safe to retry.
@@ -188,10 +187,6 @@ struct Limits {
     /// Bytes that wait to be sent, above which nothing more is queued.
     send_buffer: usize,
 }
-
-/// The longest message that is taken before the first ReadyForQuery, in bytes. Real ones are below
-/// 1 KiB; an error with a long text fits.
-const MAX_STARTUP_MESSAGE: usize = 64 * 1024;
 
 /// What one step over the receive buffer led to. It points to nothing: the borrow of the buffer
 /// begins after the loop, by what the engine has noted of the step.
@@ -246,8 +241,7 @@ impl Engine {
             cells: Vec::new(),
             row_run: None,
             last_columns: None,
-            last_tag: CommandTag::EMPTY,
-            last_was_plain: false,
+            last_tag: LastTag::NONE,
             ended: 0,
             retryable_failures: 0,
             tickets: 0,
@@ -492,7 +486,7 @@ impl Engine {
     /// The tag of the command that was done last.
     #[inline]
     pub(crate) fn last_tag(&self) -> &CommandTag {
-        &self.last_tag
+        self.last_tag.get()
     }
 
     /// The columns that a step has found.
@@ -511,31 +505,6 @@ impl Engine {
             }
             Next::Incomplete => Ok(Step::Starved),
             Next::TooLong(size) => Err(too_long(size, self.limits.message_size)),
-        }
-    }
-
-    /// [`step_any`](Self::step_any) before the first ReadyForQuery.
-    #[cold]
-    fn step_before_ready(&mut self) -> PgResult<Step> {
-        if let Some(startup) = &mut self.startup {
-            if startup.expects_encryption_byte() {
-                self.tracing.received_encryption_answer(self.recv.unread());
-                return startup.encryption_byte(&mut self.recv, self.send.writer());
-            }
-        }
-        // Nobody who has not logged in, or has not proved to be the server, needs more.
-        match self.recv.next(MAX_STARTUP_MESSAGE.min(self.limits.message_size))? {
-            Next::Message(message) => {
-                if let (true, Some(frame)) = (self.tracing.is_on(), self.recv.frame(message)) {
-                    self.tracing.received(frame);
-                }
-                self.step_startup(message)
-            }
-            Next::Incomplete => Ok(Step::Starved),
-            Next::TooLong(size) => Err(PgError::Protocol(format!(
-                "a message of {size} bytes was announced before the login was over; \
-                 is this a PostgreSQL server?"
-            ))),
         }
     }
 

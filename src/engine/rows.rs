@@ -11,6 +11,7 @@ use super::event::Delivery;
 use super::{Engine, Step};
 use crate::error::{PgError, PgResult};
 use crate::row::{RowRef, Span, check_cells, spans_of};
+use crate::wire::Malformed;
 use crate::wire::backend::tag;
 
 impl Engine {
@@ -30,11 +31,8 @@ impl Engine {
             }
         }
         let (ticket, events) = (request.ticket, request.delivery.tells_rows());
-        let spans = spans_of(columns);
-        if self.cells.len() != spans {
-            self.cells.resize(spans, Span::default());
-        }
-        self.check_row(message, columns)?;
+        let Some(frame) = self.recv.frame(message) else { return Ok(Step::Starved) };
+        note_cells(cells(frame.body, columns)?, columns, &mut self.cells)?;
         if !events {
             return Ok(Step::Consumed);
         }
@@ -60,16 +58,20 @@ impl Engine {
         let cells = self.recv.frame(message)?.body.get(2..)?;
         Some(RowRef::new(self.row_run.as_deref()?, cells, &self.cells))
     }
+}
 
-    /// Checks a row, and notes where its cells are. A row that is drained is checked too: what is
-    /// malformed must not pass because nobody wants it.
-    #[inline]
-    fn check_row(&mut self, message: Message, columns: usize) -> PgResult<()> {
-        let Some(frame) = self.recv.frame(message) else { return Ok(()) };
-        let body = cells(frame.body, columns)?;
-        check_cells(body, columns, &mut self.cells)?;
-        Ok(())
+/// Checks the cells of a row, and notes where they are. A row that is drained is checked too: what is
+/// malformed must not pass because nobody wants it.
+#[inline]
+pub(super) fn note_cells(
+    row: &[u8],
+    columns: usize,
+    spans: &mut Vec<Span>,
+) -> Result<(), Malformed> {
+    if spans.len() != spans_of(columns) {
+        spans.resize(spans_of(columns), Span::default());
     }
+    check_cells(row, columns, spans)
 }
 
 /// The cells in the body of a DataRow, of which there must be as many as described.

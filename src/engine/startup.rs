@@ -12,7 +12,7 @@
 //! has to prove itself first (RFC 5802, section 3).
 
 use super::answer::{any_time, out_of_place};
-use super::buffer::{Message, RecvBuffer};
+use super::buffer::{Message, Next, RecvBuffer};
 use super::event::Event;
 use super::{Engine, Step};
 use crate::auth::md5::md5_password;
@@ -23,6 +23,10 @@ use crate::error::{PgError, PgResult, ServerError};
 use crate::wire::Backend;
 use crate::wire::backend::Authentication;
 use crate::wire::{frame, frontend};
+
+/// The longest message that is taken before the first ReadyForQuery, in bytes. Real ones are below
+/// 1 KiB; an error with a long text fits.
+const MAX_STARTUP_MESSAGE: usize = 64 * 1024;
 
 /// Whether a connection asks for TLS before it says anything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,6 +284,31 @@ impl Engine {
                 self.send.writer().append(&mut startup.startup_message);
                 startup.state = State::Authenticate;
             }
+        }
+    }
+
+    /// [`step_any`](Self::step_any) before the first ReadyForQuery.
+    #[cold]
+    pub(super) fn step_before_ready(&mut self) -> PgResult<Step> {
+        if let Some(startup) = &mut self.startup {
+            if startup.expects_encryption_byte() {
+                self.tracing.received_encryption_answer(self.recv.unread());
+                return startup.encryption_byte(&mut self.recv, self.send.writer());
+            }
+        }
+        // Nobody who has not logged in, or has not proved to be the server, needs more.
+        match self.recv.next(MAX_STARTUP_MESSAGE.min(self.limits.message_size))? {
+            Next::Message(message) => {
+                if let (true, Some(frame)) = (self.tracing.is_on(), self.recv.frame(message)) {
+                    self.tracing.received(frame);
+                }
+                self.step_startup(message)
+            }
+            Next::Incomplete => Ok(Step::Starved),
+            Next::TooLong(size) => Err(PgError::Protocol(format!(
+                "a message of {size} bytes was announced before the login was over; \
+                 is this a PostgreSQL server?"
+            ))),
         }
     }
 

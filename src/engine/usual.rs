@@ -9,9 +9,8 @@ use std::rc::Rc;
 use super::buffer::split_message;
 use super::event::{CommandTag, Delivery};
 use super::flight::Phase;
-use super::rows::cells;
+use super::rows::{cells, note_cells};
 use super::{Engine, Step};
-use crate::row::{Span, check_cells, spans_of};
 use crate::wire::backend::{TransactionStatus, tag};
 
 impl Engine {
@@ -33,18 +32,14 @@ impl Engine {
                     let in_run = std::mem::replace(&mut request.has_rows, true);
                     if let (Delivery::Collect, Some(rows)) = (request.delivery, &mut request.rows) {
                         // Nobody else has the set until it is finished.
-                        let Some(rows) = Rc::get_mut(rows) else { break };
-                        if rows.push(row).is_err() {
-                            break;
+                        match Rc::get_mut(rows).map(|rows| rows.push(row)) {
+                            Some(Ok(())) => unread = behind,
+                            _ => break,
                         }
-                        unread = behind;
                         continue;
                     }
-                    if self.cells.len() != spans_of(columns) {
-                        self.cells.resize(spans_of(columns), Span::default());
-                    }
                     // A row that is drained is checked too.
-                    if check_cells(row, columns, &mut self.cells).is_err() {
+                    if note_cells(row, columns, &mut self.cells).is_err() {
                         break;
                     }
                     if request.delivery.tells_rows() {
@@ -64,13 +59,8 @@ impl Engine {
                 }
                 (tag::COMMAND_COMPLETE, Phase::PortalRows) => {
                     let [text @ .., 0] = body else { break };
-                    // One tag is often like the one before.
-                    if !(self.last_was_plain && self.last_tag.as_bytes() == text) {
-                        if !is_plain(text) {
-                            break;
-                        }
-                        self.last_tag.set(text);
-                        self.last_was_plain = true;
+                    if !self.last_tag.accept(text) {
+                        break;
                     }
                     let (ticket, delivery) = (request.ticket, request.delivery);
                     if request.command_done(text) {
@@ -105,10 +95,43 @@ impl Engine {
     }
 }
 
-/// Whether the tag is that of a command without consequences for the session. COMMIT, DISCARD ALL,
-/// VACUUM and others have some; none of them begins as these do.
-#[inline]
-fn is_plain(tag: &[u8]) -> bool {
-    let begins_so = matches!(tag, [b'S' | b'I' | b'U' | b'M', ..]) || tag.starts_with(b"DELETE");
-    begins_so && CommandTag::is_one(tag)
+/// The tag of the command that was done last.
+#[derive(Debug)]
+pub(super) struct LastTag {
+    tag: CommandTag,
+    /// It is a tag without consequences for the session.
+    is_plain: bool,
+}
+
+impl LastTag {
+    pub(super) const NONE: Self = Self { tag: CommandTag::EMPTY, is_plain: false };
+
+    #[inline]
+    pub(super) fn get(&self) -> &CommandTag {
+        &self.tag
+    }
+
+    /// The tag of any command, or an empty one for none.
+    pub(super) fn set(&mut self, text: &[u8]) {
+        self.tag.set(text);
+        self.is_plain = false;
+    }
+
+    /// Notes the tag of a command without consequences for the session; whether it is one. COMMIT,
+    /// DISCARD ALL, VACUUM and others have some; none of them begins as these do.
+    #[inline]
+    fn accept(&mut self, text: &[u8]) -> bool {
+        // A tag is often like the one before.
+        if self.is_plain && self.tag.as_bytes() == text {
+            return true;
+        }
+        let begins_so =
+            matches!(text, [b'S' | b'I' | b'U' | b'M', ..]) || text.starts_with(b"DELETE");
+        if !begins_so || !CommandTag::is_one(text) {
+            return false;
+        }
+        self.tag.set(text);
+        self.is_plain = true;
+        true
+    }
 }

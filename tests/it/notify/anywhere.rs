@@ -75,6 +75,7 @@ fn h15_h1_in_drains() {
     let mut rows = db.stream(sql, ()).unwrap();
     assert!(rows.next().unwrap().is_some());
     drop(rows);
+    assert_usable(&mut db);
     let request =
         Request::Query { sql: "select pg_notify('h15_drains', 'discarded')", params: &() };
     let ticket = db.submit(request, Delivery::Collect).unwrap();

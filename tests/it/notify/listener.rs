@@ -165,7 +165,7 @@ fn b13_channels_come_and_go(face: Face) {
         assert!(listener.unlisten(&marker));
         assert!(!listener.unlisten(&marker));
     }
-    for (channel, what) in [("", "empty"), ("a\0b", "a zero byte"), (&"x".repeat(64), "64 bytes")] {
+    for (channel, what) in [("", "empty"), ("a\0b", "a NUL byte"), (&"x".repeat(64), "64 bytes")] {
         let error = listener.listen(channel).unwrap_err();
         assert!(matches!(&error, PgError::Usage(why) if why.contains(what)), "{error}");
         let error = PgListener::start(&config(), [channel]).unwrap_err();
@@ -252,6 +252,8 @@ fn b13_a_silent_server_is_found_out(face: Face) {
             conn.expect_query("")?;
             conn.drain()
         }),
+        // Its time is over, so it is cancelled.
+        script(|conn| conn.login().map(drop)),
         script(|conn| {
             take_listener(conn, "LISTEN \"a\"")?;
             conn.drain()

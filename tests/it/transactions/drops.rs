@@ -149,8 +149,10 @@ fn s7_3_nothing_is_rolled_back_that_is_not_open() {
 #[test]
 fn s7_3_what_could_not_begin_leaves_nothing_open() {
     let mut db = connect_with_table();
-    // The server was told to begin, and answers later than the client waits.
-    db.set_io_timeout(Duration::ZERO);
+    // The server was told to begin, and answers later than the client waits: it is still busy.
+    let slow = Request::Query { sql: "select pg_sleep(0.3)", params: &() };
+    let _ticket = db.submit(slow, Delivery::Discard).unwrap();
+    db.set_io_timeout(Duration::from_millis(10));
     let error = db.begin_transaction().unwrap_err();
     assert!(matches!(error, PgError::Timeout(_) | PgError::NotSent(_)), "{error}");
     db.set_io_timeout(LONG);

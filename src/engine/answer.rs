@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::buffer::Message;
+use super::copy::step_copy;
 use super::event::{CommandTag, Delivery, Event, Notification};
 use super::flight::{Execute, InFlight, Kind, Phase, Remedy, Sql};
 use super::{Engine, Session, Step};
@@ -49,6 +50,9 @@ impl Engine {
                 }
             }
             (Phase::Parse, Backend::ParseComplete) => self.parse_complete(),
+            (Phase::CopyStart | Phase::CopyData, answer) if is_of_copy(frame.tag) => {
+                return step_copy(request, &mut self.pending, answer, message);
+            }
             (Phase::StatementParameters, Backend::ParameterDescription(list)) => {
                 let types = list.map(|oid| Ok(Oid::new(oid?))).collect::<PgResult<Vec<_>>>()?;
                 request.aside().params = types;
@@ -77,10 +81,19 @@ impl Engine {
                 return Ok(tell_columns(request));
             }
             (
-                Phase::PortalRows | Phase::Command | Phase::CommandRows | Phase::CopyOut,
+                Phase::PortalRows
+                | Phase::Command
+                | Phase::CommandRows
+                | Phase::CopyOut
+                | Phase::CopyEnd,
                 Backend::CommandComplete { .. },
             )
             | (Phase::PortalRows | Phase::Command, Backend::EmptyQueryResponse) => {
+                return self.command_complete(message);
+            }
+            (Phase::CopyIn, Backend::CommandComplete { .. })
+                if !request.takes_data() && request.bytes.end <= sent =>
+            {
                 return self.command_complete(message);
             }
             (Phase::PortalRows | Phase::Command, Backend::CopyInResponse(_)) => {
@@ -155,7 +168,7 @@ impl Engine {
                 }
                 Phase::Bind
             }
-            Kind::Simple | Kind::Sync => Phase::Sync,
+            Kind::Simple | Kind::Sync | Kind::CopyIn { .. } | Kind::CopyOut { .. } => Phase::Sync,
         };
     }
 
@@ -227,7 +240,11 @@ impl Engine {
         if error.severity.ends_session() {
             return Err(error.into());
         }
-        let Some(request) = self.flights.current() else { return Err(error.into()) };
+        let Some(request) = self.flights.current_mut() else { return Err(error.into()) };
+        if let Kind::CopyIn { open, .. } = &mut request.kind {
+            // It takes no more data.
+            *open = false;
+        }
         let remedy = match (request.phase, &request.kind) {
             (Phase::Bind, Kind::Execute(Execute { known: true, .. }))
                 if request.commands == 0 && is_stale(error.code) =>
@@ -253,6 +270,14 @@ impl Engine {
         self.flights.fail(error, remedy);
         Ok(())
     }
+}
+
+/// Whether only a COPY is answered by a message of this type.
+fn is_of_copy(kind: u8) -> bool {
+    matches!(
+        kind,
+        tag::COPY_IN_RESPONSE | tag::COPY_OUT_RESPONSE | tag::COPY_DATA | tag::COPY_DONE
+    )
 }
 
 #[inline]

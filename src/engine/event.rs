@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::error::{PgError, ServerError};
 use crate::row::{Column, Row, RowRef, RowSet};
+use crate::types::Format;
 
 use super::statement::Statement;
 
@@ -63,6 +64,32 @@ pub enum Event<'a> {
         /// What it did.
         tag: CommandTag,
     },
+    /// The server is ready for the data of a COPY FROM STDIN (CopyInResponse).
+    CopyIn {
+        /// Whose data.
+        ticket: Ticket,
+        /// Binary, or text, which CSV is too.
+        format: Format,
+        /// How many columns a row has.
+        columns: usize,
+    },
+    /// Data of a COPY TO STDOUT follow (CopyOutResponse).
+    CopyOut {
+        /// Whose data.
+        ticket: Ticket,
+        /// Binary, or text, which CSV is too.
+        format: Format,
+        /// How many columns a row has.
+        columns: usize,
+    },
+    /// A piece of the data of a COPY TO STDOUT. Servers send a row in each, but a program should not
+    /// rely on where one ends.
+    CopyData {
+        /// Whose data.
+        ticket: Ticket,
+        /// The bytes, borrowed from the receive buffer.
+        data: &'a [u8],
+    },
     /// The request succeeded. Terminal.
     Complete {
         /// Which.
@@ -114,6 +141,9 @@ impl Event<'_> {
             Self::Columns { ticket, .. }
             | Self::Row { ticket, .. }
             | Self::CommandComplete { ticket, .. }
+            | Self::CopyIn { ticket, .. }
+            | Self::CopyOut { ticket, .. }
+            | Self::CopyData { ticket, .. }
             | Self::Complete { ticket }
             | Self::Failed { ticket, .. } => Some(*ticket),
             _ => None,

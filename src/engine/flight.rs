@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::copy::Progress;
 use super::deadline::Deadline;
 use super::event::{CommandResult, CommandTag, Delivery, Outcome, Ticket};
 use super::prepared::Name;
@@ -36,6 +37,14 @@ pub(super) enum Phase {
     CommandRows,
     /// The rest of a COPY that nobody asked for, up to CommandComplete.
     CopyOut,
+    /// CopyInResponse or CopyOutResponse.
+    CopyStart,
+    /// CommandComplete, once the data have been sent.
+    CopyIn,
+    /// CopyData, or CopyDone.
+    CopyData,
+    /// CommandComplete, behind CopyDone.
+    CopyEnd,
     /// Nothing: its answer is complete, the next request's follows.
     Answered,
     /// ReadyForQuery.
@@ -51,6 +60,10 @@ pub(super) enum Kind {
     Prepare { name: Option<Name> },
     /// Query.
     Simple,
+    /// Query with a COPY from the program; `open` until the data have ended, on whichever side.
+    CopyIn { open: bool, progress: Progress },
+    /// Query with a COPY to the program.
+    CopyOut { progress: Progress },
     /// Nothing but what stands before the Sync.
     Sync,
 }
@@ -185,16 +198,18 @@ impl InFlight {
             Kind::Execute(Execute { parse: true, .. }) | Kind::Prepare { .. } => Phase::Parse,
             Kind::Execute(_) => Phase::Bind,
             Kind::Simple => Phase::Command,
+            Kind::CopyIn { .. } | Kind::CopyOut { .. } => Phase::CopyStart,
             Kind::Sync if self.ends_group => Phase::Sync,
             Kind::Sync => Phase::Answered,
         }
     }
 
     /// Whether ReadyForQuery can come, when everything before byte `sent` has left: its Sync is
-    /// among it. (A simple query needs none, and ends by itself while a CopyFail is on its way.)
+    /// among it. (A simple query needs none, and ends by itself while a CopyFail is on its way; so
+    /// does a COPY in which the server met an error, while data are on their way.)
     #[inline]
     pub(super) fn can_end(&self, sent: u64) -> bool {
-        self.bytes.end <= sent || matches!(self.kind, Kind::Simple)
+        self.bytes.end <= sent || matches!(self.kind, Kind::Simple | Kind::CopyIn { .. })
     }
 
     /// Whether the columns of the next portal are described.
@@ -373,6 +388,21 @@ impl Flights {
     pub(super) fn find(&self, ticket: Ticket) -> Option<usize> {
         // Tickets are given out in the order of the queue.
         self.queue.binary_search_by_key(&ticket, |request| request.ticket).ok()
+    }
+
+    /// The last request.
+    #[inline]
+    pub(super) fn last(&self) -> Option<&InFlight> {
+        self.queue.back()
+    }
+
+    pub(super) fn last_mut(&mut self) -> Option<&mut InFlight> {
+        self.queue.back_mut()
+    }
+
+    /// The error of the front group.
+    pub(super) fn front_error(&self) -> Option<&PgError> {
+        self.failure.as_ref().map(|failure| &failure.error)
     }
 
     /// The request whose answer comes now.

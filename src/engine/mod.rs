@@ -16,6 +16,7 @@
 //! | `keyword.rs` | what kind of statement a text begins with |
 //! | `flight.rs` | the requests in flight: what each waits for, and their groups |
 //! | `answer.rs` | what a message means for the request whose answer comes |
+//! | `copy.rs` | COPY from and to the program |
 //! | `usual.rs` | the four messages that nearly every answer consists of, on a short way |
 //! | `rows.rs` | the rows among the messages |
 //! | `group.rs` | the end of a group: what became of each request |
@@ -33,6 +34,7 @@ mod again;
 mod answer;
 mod buffer;
 mod catalogue;
+mod copy;
 mod deadline;
 mod event;
 mod flight;
@@ -66,6 +68,7 @@ pub use crate::wire::backend::TransactionStatus;
 
 use self::answer::tag_text;
 pub(crate) use self::buffer::Message;
+pub(crate) use self::keyword::has_copy_options;
 use self::buffer::{Next, RecvBuffer, SendBuffer};
 use self::flight::{Flights, MOST_KEPT};
 use self::prepared::Prepared;
@@ -190,6 +193,8 @@ pub(crate) enum Step {
     Command(Ticket, Message),
     /// A request is complete.
     Complete(Ticket),
+    /// The message is a piece of the data of the current request, a COPY.
+    CopyData(Message),
 }
 
 impl Engine {
@@ -375,6 +380,10 @@ impl Engine {
                 Some(Event::CommandComplete { ticket, tag: self.command_tag(message) })
             }
             Step::Complete(ticket) => Some(Event::Complete { ticket }),
+            Step::CopyData(message) => {
+                let ticket = self.flights.current()?.ticket;
+                self.copied(message).map(|data| Event::CopyData { ticket, data })
+            }
             Step::Pending => self.pending.pop_front(),
             Step::Starved | Step::Consumed => None,
         }
@@ -391,6 +400,12 @@ impl Engine {
         let columns = self.flights.current()?.columns.as_deref()?;
         let cells = self.recv.frame(message)?.body.get(2..)?;
         Some(RowRef::new(columns, cells, &self.cells))
+    }
+
+    /// The data of a COPY that a step has found.
+    #[inline]
+    pub(crate) fn copied(&self, message: Message) -> Option<&[u8]> {
+        self.recv.frame(message).map(|frame| frame.body)
     }
 
     /// The tag of the command that a step has found to be done.

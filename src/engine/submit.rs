@@ -4,7 +4,7 @@
 //! rolls the buffer back to where it was.
 
 use super::Engine;
-use super::event::Ticket;
+use super::event::{Delivery, Ticket};
 use super::flight::{Aside, Execute, InFlight, Kind, Sql};
 use super::prepared::Description;
 use super::request::{Request, Submit};
@@ -25,6 +25,7 @@ impl Engine {
     /// - it is not ready yet, or a limit is reached: `max_in_flight` requests are unanswered or
     ///   their results not taken, or `max_send_buffer` bytes wait to be sent
     ///   ([`PgError::WouldBlock`]: take events, send, and try again),
+    /// - a [`Request::CopyIn`] stands before it whose data have not ended ([`PgError::Busy`]),
     /// - a parameter cannot be encoded ([`PgError::Parameter`]) or the number of parameters is not
     ///   the statement's,
     /// - the text contains a NUL byte, is a COPY from STDIN or to STDOUT, the message would be
@@ -119,7 +120,7 @@ impl Engine {
         // Close is written only here, directly after the Sync of the group before: in a failed
         // group it would be skipped. The simple protocol has none.
         let is_simple = match request {
-            Request::Simple { .. } => true,
+            Request::Simple { .. } | Request::CopyIn { .. } | Request::CopyOut { .. } => true,
             Request::Query { .. } | Request::Batch { .. } => {
                 submit.mode.unwrap_or(self.mode) == ExecutionMode::Simple
             }
@@ -189,6 +190,14 @@ impl Engine {
         {
             return Err(PgError::WouldBlock);
         }
+        if self.flights.takes_data() {
+            return Err(PgError::Busy);
+        }
+        if submit.delivery == Delivery::Collect && matches!(request, Request::CopyOut { .. }) {
+            return Err(PgError::Usage(
+                "the data of a COPY are not collected: they come as events".to_owned(),
+            ));
+        }
         if submit.delivery.tells_rows() && matches!(request, Request::Prepare { .. }) {
             return Err(PgError::Usage(
                 "a statement is prepared with Delivery::Collect: no event carries it".to_owned(),
@@ -213,6 +222,9 @@ impl Engine {
             return;
         }
         self.end_group();
+        if let Some(last) = self.flights.len().checked_sub(1) {
+            self.give_up_copy(last);
+        }
         self.terminated = true;
         let mut index = 0;
         while index < self.flights.len() {

@@ -86,10 +86,19 @@ impl Engine {
                 index += 1;
                 continue;
             };
+            if self.copy_moves(index) {
+                if let Some(request) = self.flights.get_mut(index) {
+                    request.deadline = deadline.again(now);
+                }
+                index += 1;
+                continue;
+            }
+            let Some(request) = self.flights.get(index) else { break };
             let (ticket, delivery) = (request.ticket, request.delivery);
             let abandoned = request.abandoned;
             let error = deadline.error(match self.clock.holding {
                 true => "waiting for the late answer to an earlier query",
+                false if request.is_copy() => "waiting for a COPY to go on",
                 false => "waiting for the answer to a query",
             });
             if let Some(group) = self.take_back(index) {
@@ -122,11 +131,12 @@ impl Engine {
 
     /// Gives a request another deadline: one that streams has one for each step.
     pub fn set_deadline(&mut self, ticket: Ticket, deadline: Option<Deadline>) {
-        let index = self.flights.find(ticket);
-        if let Some(request) = index.and_then(|index| self.flights.get_mut(index)) {
+        let Some(index) = self.flights.find(ticket) else { return };
+        if let Some(request) = self.flights.get_mut(index) {
             if !request.abandoned {
                 request.deadline = deadline;
                 self.clock.notice(deadline);
+                self.mark_progress(index);
             }
         }
     }
@@ -164,6 +174,7 @@ impl Engine {
     /// Lets the answer of a request be drained.
     fn abandon(&mut self, index: usize, patience: Option<Deadline>) {
         self.row_run = None;
+        self.give_up_copy(index);
         if let Some(request) = self.flights.get_mut(index) {
             request.deadline = patience;
             request.rows = None;

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use super::event::{CommandTag, Delivery};
-use super::flight::Phase;
+use super::flight::{Kind, Phase};
 use super::rows::cells;
 use super::{Engine, Step};
 use crate::error::PgResult;
@@ -46,6 +46,15 @@ impl Engine {
                     if request.delivery.tells_rows() {
                         self.row_run.clone_from(&request.columns);
                         return Ok(Step::Row(message));
+                    }
+                }
+                (tag::COPY_DATA, Phase::CopyData) => {
+                    if let Kind::CopyOut { progress } = &mut request.kind {
+                        progress.received = true;
+                    }
+                    let message = self.recv.skip(kind, body.len());
+                    if request.delivery.tells_rows() {
+                        return Ok(Step::CopyData(message));
                     }
                 }
                 (tag::BIND_COMPLETE, Phase::Bind) if body.is_empty() && !request.describes() => {

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::PgConnection;
+use super::{PgConnection, Ticket};
 use super::connect::cannot_connect;
 use crate::engine::{Deadline, Interest};
 use crate::error::{PgError, PgResult, Timeout};
@@ -243,6 +243,25 @@ impl PgConnection {
                 Moved::Nothing
             }
         }
+    }
+
+    /// Sends a piece of COPY data from where it is, if nothing stands before it; what the socket does
+    /// not take is queued.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::copy_data`](crate::engine::Engine::copy_data).
+    pub(super) fn send_copy_data(&mut self, ticket: Ticket, data: &[u8]) -> PgResult<()> {
+        if self.send_error.is_some() || !self.engine.copy_announce(ticket, data.len())? {
+            return self.engine.copy_data(ticket, data);
+        }
+        let sent = self.socket.send_both(self.engine.send_pending(), data);
+        self.engine.copy_sent(*sent.as_ref().unwrap_or(&0), data);
+        match sent {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => self.send_error = Some(error),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Receives what is there.

@@ -40,6 +40,7 @@
 
 mod array;
 mod cell;
+mod convert;
 mod geometric;
 mod inet;
 mod map;
@@ -71,4 +72,5 @@ pub use self::traits::{Encoded, FromSql, StaticType, ToParam, ToSql};
 pub use self::typed::{Typed, Untyped};
 pub use self::value::PgValue;
 
-pub(crate) use self::typed::encode_as;
+pub(crate) use self::convert::{Target, encode_cell};
+pub(crate) use self::typed::{encode_as, encode_text};

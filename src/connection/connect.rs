@@ -93,6 +93,7 @@ impl PgConnection {
             notifications: Kept::new(),
             dropped_told: 0,
             last_tag: CommandTag::EMPTY,
+            copy: None,
         })
     }
 

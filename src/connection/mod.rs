@@ -10,6 +10,7 @@
 //! | `query.rs` | queries, the simple protocol |
 //! | `prepared.rs` | prepared statements, batches, the statement cache |
 //! | `rows.rs` | streaming rows |
+//! | `copy/` | COPY in and out, many rows into a table |
 //! | `pipeline.rs` | several requests in one round trip |
 //! | `kept.rs` | notices and notifications that nobody has fetched yet |
 //! | `transaction.rs` | begin, commit, rollback, reset |
@@ -20,6 +21,7 @@
 
 mod blocking;
 mod connect;
+mod copy;
 mod drive;
 mod kept;
 mod nonblocking;
@@ -36,6 +38,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
+pub use self::copy::{CopyFormat, CopyIn, CopyOptions, CopyOut, CopyReader, CopyWriter, TableName};
 pub use self::drive::Drive;
 pub use self::pipeline::{Pipeline, PipelineResult};
 pub use self::query::SimpleResult;
@@ -206,6 +209,9 @@ pub struct PgConnection {
     /// How many dropped messages an event has told.
     dropped_told: u64,
     last_tag: CommandTag,
+    /// The COPY of a [`CopyWriter`] or [`CopyReader`] that is in use. If it is there when another
+    /// call is made, the handle was forgotten.
+    copy: Option<Ticket>,
 }
 
 type NoticeHandler = Box<dyn FnMut(&Notice)>;

@@ -2,7 +2,7 @@
 
 use super::{Delivery, Event, PgConnection, Request, Submit, Ticket};
 use crate::engine::{Engine, Outcome, Step};
-use crate::error::PgResult;
+use crate::error::{PgError, PgResult};
 
 impl PgConnection {
     /// Queues a request, as a group of its own; never waits. It has
@@ -19,7 +19,7 @@ impl PgConnection {
     #[inline]
     pub fn submit(&mut self, request: Request<'_>, delivery: Delivery) -> PgResult<Ticket> {
         let deadline = self.operation_deadline();
-        self.engine.submit(request, Submit::new(delivery).deadline(deadline))
+        self.submit_with(request, Submit::new(delivery).deadline(deadline))
     }
 
     /// [`submit`](Self::submit) with all that can be said: another deadline or none, another
@@ -30,7 +30,13 @@ impl PgConnection {
     /// As [`submit`](Self::submit).
     #[inline]
     pub fn submit_with(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
-        self.engine.submit(request, submit)
+        match self.engine.submit(request, submit) {
+            Err(PgError::Busy) if self.copy.is_some() => {
+                self.give_up_forgotten_copy();
+                self.engine.submit(request, submit)
+            }
+            other => other,
+        }
     }
 
     /// Ends the group of the requests that were submitted without a Sync

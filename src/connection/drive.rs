@@ -199,6 +199,19 @@ impl PgConnection {
         }
     }
 
+    /// The turn of a loop that ends when enough has been sent: sends; if the socket takes nothing,
+    /// waits until it does or something can be received, and receives that. It does not send behind
+    /// that: then there might be nothing left to wait for.
+    pub(super) fn turn_to_send(&mut self) {
+        let now = self.now.take();
+        if let Moved::Bytes(_) = self.send() {
+            return;
+        }
+        if self.wait(self.engine.deadline(), now) && self.engine.interest().read {
+            self.receive();
+        }
+    }
+
     /// Ends what has taken too long; whether there was something, so that there are events to take.
     ///
     /// Comes after the events of what has been received: an answer that is here is not late.

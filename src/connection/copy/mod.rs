@@ -219,6 +219,7 @@ impl<'c> Running<'c> {
     }
 
     /// Why it failed, if it did: said again to who goes on all the same.
+    #[inline]
     fn check(&self) -> PgResult<()> {
         match &self.failure {
             Some(error) => Err(error.clone()),
@@ -293,6 +294,20 @@ impl<'c> Running<'c> {
             return;
         }
         self.connection.turn(None);
+    }
+
+    /// Sends something, or waits until that is possible; takes the events of what has come meanwhile.
+    fn send_some(&mut self) -> PgResult<()> {
+        if !self.connection.something_is_late() {
+            self.connection.turn_to_send();
+        }
+        self.take_events()
+    }
+
+    /// Takes the events of what has been received.
+    fn take_events(&mut self) -> PgResult<()> {
+        while !matches!(self.step()?, Found::Nothing) {}
+        Ok(())
     }
 
     /// Waits for the end of the COPY, dropping what data come.

@@ -5,7 +5,7 @@ use std::io;
 use super::binary::{HEADER, TRAILER};
 use super::format::write_cell;
 use super::statement::{CopyFormat, CopyIn, CopyOptions, identifiers};
-use super::{Found, Running, io_error};
+use super::{Running, io_error};
 use crate::error::{PgError, PgResult, SqlState};
 use crate::types::{Encoded, Format, Out, Params, Target, TypeMap, encode_cell, encode_text};
 
@@ -129,6 +129,7 @@ impl<'c> CopyWriter<'c> {
     /// [`write_data`](Self::write_data).
     #[inline]
     pub fn write_row(&mut self, row: impl Params) -> PgResult<()> {
+        self.running.check()?;
         self.staged.truncate(self.whole);
         let written = match &self.layout {
             Layout::Binary(_) => self.stage_binary(&row),
@@ -137,7 +138,6 @@ impl<'c> CopyWriter<'c> {
         };
         if let Err(error) = written {
             self.staged.truncate(self.whole);
-            self.running.check()?;
             return Err(error);
         }
         self.whole = self.staged.len();
@@ -219,16 +219,16 @@ impl<'c> CopyWriter<'c> {
             loop {
                 match running.connection.send_copy_data(running.ticket, piece) {
                     Ok(()) => break,
-                    Err(PgError::WouldBlock) => take_events(running, true)?,
+                    Err(PgError::WouldBlock) => running.send_some()?,
                     // The server has ended it, or the connection: its terminal event says how.
                     Err(_) => return running.wait_for_end(),
                 }
             }
             // An error of the server is learned early, and it is not kept waiting with its notices.
             let _ = running.connection.drive();
-            take_events(running, false)?;
+            running.take_events()?;
             while running.connection.engine.unsent() > PIECE / 2 && !running.ended {
-                take_events(running, true)?;
+                running.send_some()?;
             }
         }
         Ok(())
@@ -308,15 +308,6 @@ impl<'c> CopyWriter<'c> {
     }
 }
 
-/// Takes the events of what has been received, once bytes were moved and waited for if `waiting`.
-fn take_events(running: &mut Running<'_>, waiting: bool) -> PgResult<()> {
-    if waiting {
-        running.wait();
-    }
-    while !matches!(running.step()?, Found::Nothing) {}
-    Ok(())
-}
-
 /// Data as they are; see [`CopyWriter::write_data`].
 impl io::Write for CopyWriter<'_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
@@ -328,8 +319,9 @@ impl io::Write for CopyWriter<'_> {
     fn flush(&mut self) -> io::Result<()> {
         self.staged.truncate(self.whole);
         self.hand_over().map_err(io_error)?;
+        self.running.renew_deadline();
         while self.running.connection.engine.unsent() > 0 && !self.running.ended {
-            take_events(&mut self.running, true).map_err(io_error)?;
+            self.running.send_some().map_err(io_error)?;
         }
         Ok(())
     }

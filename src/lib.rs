@@ -42,9 +42,9 @@ pub mod wire;
 pub use crate::config::{ExecutionMode, PgConfig, ProtocolVersion};
 pub use crate::connection::{
     CommandTag, CopyFormat, CopyIn, CopyOptions, CopyOut, CopyReader, CopyWriter,
-    DEFAULT_IO_TIMEOUT, Deadline, Delivery, Drive, Event, Interest, Notification,
-    Outcome, ParamSets, PgConnection, Pipeline, PipelineResult, Request, Rows, SimpleResult,
-    Statement, Submit, TableName, Ticket, TransactionStatus, retry,
+    DEFAULT_IO_TIMEOUT, Deadline, Delivery, Drive, Event, Interest, Notification, Outcome,
+    ParamSets, PgConnection, Pipeline, PipelineResult, Request, Rows, SimpleResult, Statement,
+    Submit, TableName, Ticket, TransactionStatus, retry,
 };
 pub use crate::error::{ErrorClass, Notice, PgError, PgResult, ServerError, SqlState};
 pub use crate::row::{Column, FromRow, Row, RowRef};

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::{PgConnection, Ticket};
 use super::connect::cannot_connect;
+use super::{PgConnection, Ticket};
 use crate::engine::{Deadline, Interest};
 use crate::error::{PgError, PgResult, Timeout};
 use crate::net::{Connecting, Source, wait};
@@ -271,7 +271,9 @@ impl PgConnection {
         let sent = self.socket.send_both(self.engine.send_pending(), data);
         self.engine.copy_sent(*sent.as_ref().unwrap_or(&0), data);
         match sent {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => self.send_error = Some(error),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                self.send_error = Some(error)
+            }
             _ => {}
         }
         Ok(())

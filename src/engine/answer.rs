@@ -274,10 +274,7 @@ impl Engine {
 
 /// Whether only a COPY is answered by a message of this type.
 fn is_of_copy(kind: u8) -> bool {
-    matches!(
-        kind,
-        tag::COPY_IN_RESPONSE | tag::COPY_OUT_RESPONSE | tag::COPY_DATA | tag::COPY_DONE
-    )
+    matches!(kind, tag::COPY_IN_RESPONSE | tag::COPY_OUT_RESPONSE | tag::COPY_DATA | tag::COPY_DONE)
 }
 
 #[inline]

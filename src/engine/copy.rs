@@ -134,7 +134,9 @@ impl Engine {
                 format!("{call} takes one statement, not several; nothing was sent")
             }
             Some(_) => {
-                format!("{call} takes {direction}; this COPY goes through {other}; nothing was sent")
+                format!(
+                    "{call} takes {direction}; this COPY goes through {other}; nothing was sent"
+                )
             }
             None => format!("{call} takes {direction} and nothing else; nothing was sent"),
         }))
@@ -184,7 +186,8 @@ impl Engine {
     /// The data of the last request have ended.
     fn end_copy(&mut self) {
         self.flights.grow_last(self.send.end());
-        if let Some(Kind::CopyIn { open, .. }) = self.flights.last_mut().map(|last| &mut last.kind) {
+        if let Some(Kind::CopyIn { open, .. }) = self.flights.last_mut().map(|last| &mut last.kind)
+        {
             *open = false;
         }
     }

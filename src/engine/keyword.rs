@@ -43,9 +43,8 @@ pub(super) fn is_one_statement(sql: &str) -> bool {
 /// than the default ones.
 pub(crate) fn has_copy_options(sql: &str) -> bool {
     let mut words = Words::new(sql);
-    let is_client = |word: &str| {
-        ["stdin", "stdout"].iter().any(|name| word.eq_ignore_ascii_case(name))
-    };
+    let is_client =
+        |word: &str| ["stdin", "stdout"].iter().any(|name| word.eq_ignore_ascii_case(name));
     // `COPY BINARY` is older than options.
     let mut before = words.by_ref().take_while(|word| !is_client(word)).skip_while(|w| *w == ";");
     before.nth(1).is_some_and(|word| word.eq_ignore_ascii_case("binary"))

@@ -68,9 +68,9 @@ pub use crate::wire::backend::TransactionStatus;
 
 use self::answer::tag_text;
 pub(crate) use self::buffer::Message;
-pub(crate) use self::keyword::has_copy_options;
 use self::buffer::{Next, RecvBuffer, SendBuffer};
 use self::flight::{Flights, MOST_KEPT};
+pub(crate) use self::keyword::has_copy_options;
 use self::prepared::Prepared;
 use self::startup::Startup;
 use self::time::Clock;

@@ -232,9 +232,7 @@ fn put_numeric(number: &Numeric, oid: Oid, out: &mut Out<'_>) -> Option<()> {
             let float: f64 = text.parse().ok()?;
             is(FloatText(float).to_string()).then(|| out.put(&float.to_be_bytes()))
         }
-        Oid::INT2 | Oid::INT4 | Oid::INT8 | Oid::OID => {
-            put_integer(text.parse().ok()?, oid, out)
-        }
+        Oid::INT2 | Oid::INT4 | Oid::INT8 | Oid::OID => put_integer(text.parse().ok()?, oid, out),
         _ => None,
     }
 }
@@ -348,7 +346,8 @@ mod tests {
         assert_eq!(converted(&words, Oid::INT4_ARRAY), None);
         assert_eq!(converted(&b"bytes".as_slice(), Oid::TEXT), None);
         let mut bytes = Vec::new();
-        let label = encode_cell(&"happy", Target::new(Oid::new(90_000), true), &mut Out::new(&mut bytes));
+        let label =
+            encode_cell(&"happy", Target::new(Oid::new(90_000), true), &mut Out::new(&mut bytes));
         assert!(label.unwrap());
         assert_eq!(bytes, b"happy");
     }

@@ -266,8 +266,10 @@ fn s5_6_s9_19_a_copy_that_is_given_up_stores_nothing() {
 #[test]
 fn b12_both_directions_are_a_round_trip() {
     let mut db = with_table("id int4, word text, at timestamptz");
-    db.execute_batch("insert into t values (1, 'a''b', 'epoch'), (2, null, null), (3, '', 'infinity')")
-        .unwrap();
+    db.execute_batch(
+        "insert into t values (1, 'a''b', 'epoch'), (2, null, null), (3, '', 'infinity')",
+    )
+    .unwrap();
     let before = content(&mut db);
     for options in [CopyOptions::text(), CopyOptions::csv().header(true), CopyOptions::binary()] {
         let copy = CopyOut::table("t").options(options.clone());

@@ -93,7 +93,9 @@ pub(super) fn row(data: &[u8], columns: usize) -> PgResult<Front> {
 
 #[cold]
 fn wrong_count(count: i16, columns: usize) -> PgError {
-    PgError::Protocol(format!("a row of the COPY has {count} cells, but there are {columns} columns"))
+    PgError::Protocol(format!(
+        "a row of the COPY has {count} cells, but there are {columns} columns"
+    ))
 }
 
 #[cold]

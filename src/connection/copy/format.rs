@@ -78,9 +78,8 @@ fn escape_text(options: &CopyOptions, cell: &[u8], line: &mut Vec<u8>) {
 /// Appends a cell in CSV.
 fn write_csv(options: &CopyOptions, cell: &[u8], only: bool, line: &mut Vec<u8>) {
     let CopyOptions { delimiter, quote, escape, null, .. } = options;
-    let is_special = |byte: &u8| {
-        *byte == *delimiter || *byte == *quote || *byte == b'\n' || *byte == b'\r'
-    };
+    let is_special =
+        |byte: &u8| *byte == *delimiter || *byte == *quote || *byte == b'\n' || *byte == b'\r';
     // A line of nothing but `\.` ends the data.
     let needs_quotes = cell == null.as_bytes()
         || (only && (cell == b"\\." || cell.is_empty()))
@@ -280,9 +279,8 @@ mod tests {
         let mut row = Vec::new();
         let count = read_line(options, line.as_bytes(), &mut row).unwrap();
         let mut reader = crate::wire::Reader::new("row", &row);
-        let cells = (0..count).map(|_| {
-            reader.value().unwrap().map(|cell| String::from_utf8(cell.to_vec()).unwrap())
-        });
+        let cells = (0..count)
+            .map(|_| reader.value().unwrap().map(|cell| String::from_utf8(cell.to_vec()).unwrap()));
         cells.collect()
     }
 
@@ -316,7 +314,8 @@ mod tests {
     #[test]
     fn b12_csv_is_quoted_where_it_has_to_be() {
         let csv = CopyOptions::csv();
-        let row = [Some("a,b"), None, Some(""), Some("say \"hi\""), Some("two\nlines"), Some("\\.")];
+        let row =
+            [Some("a,b"), None, Some(""), Some("say \"hi\""), Some("two\nlines"), Some("\\.")];
         let written = line(&csv, &row);
         assert_eq!(written, "\"a,b\",,\"\",\"say \"\"hi\"\"\",\"two\nlines\",\\.");
         assert_eq!(cells(&csv, &written), row.map(|cell| cell.map(str::to_owned)));

@@ -106,7 +106,8 @@ impl CopyOptions {
             CopyFormat::Text => sql.push_str("text"),
             CopyFormat::Csv => sql.push_str("csv"),
         }
-        sql = format!("{sql}, DELIMITER {}, NULL {}", character(self.delimiter), literal(&self.null));
+        sql =
+            format!("{sql}, DELIMITER {}, NULL {}", character(self.delimiter), literal(&self.null));
         if self.format == CopyFormat::Csv {
             let (quote, escape) = (character(self.quote), character(self.escape));
             sql = format!("{sql}, QUOTE {quote}, ESCAPE {escape}");
@@ -443,7 +444,9 @@ mod tests {
 
     #[test]
     fn b12_the_options_of_a_text_are_known_if_it_has_none() {
-        for sql in ["copy t from stdin", "copy t (a, b) from stdin; -- all", "/* c */ COPY t FROM STDIN"] {
+        for sql in
+            ["copy t from stdin", "copy t (a, b) from stdin; -- all", "/* c */ COPY t FROM STDIN"]
+        {
             assert!(CopyIn::from(sql).known_options().is_some(), "{sql}");
         }
         for sql in [

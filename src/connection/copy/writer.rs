@@ -12,8 +12,9 @@ use crate::types::{Encoded, Format, Out, Params, Target, TypeMap, encode_cell, e
 /// How much is put together before it is handed to the connection, in bytes.
 const STAGE: usize = 32 * 1024;
 
-/// How much is handed to the connection at once, in bytes; and how much may wait there.
-const PIECE: usize = 256 * 1024;
+/// How much is handed to the connection at once, in bytes. What the socket does not take of it is
+/// queued, and so little that the queue's memory can be kept.
+const PIECE: usize = 48 * 1024;
 
 /// A COPY from the program into a table, from [`PgConnection::copy_in`](crate::PgConnection::copy_in).
 ///
@@ -210,7 +211,7 @@ impl<'c> CopyWriter<'c> {
         pushed
     }
 
-    /// Hands data to the connection, and waits until most of them are sent.
+    /// Hands data to the connection, and waits until the socket has taken them.
     fn push(&mut self, data: &[u8]) -> PgResult<()> {
         let running = &mut self.running;
         for piece in data.chunks(PIECE) {
@@ -227,7 +228,8 @@ impl<'c> CopyWriter<'c> {
             // An error of the server is learned early, and it is not kept waiting with its notices.
             let _ = running.connection.drive();
             running.take_events()?;
-            while running.connection.engine.unsent() > PIECE / 2 && !running.ended {
+            // So that the next piece can go from where it is.
+            while running.connection.engine.unsent() > 0 && !running.ended {
                 running.send_some()?;
             }
         }

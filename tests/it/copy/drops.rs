@@ -5,7 +5,9 @@ use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
 
-use chopin_pg::{CopyIn, CopyOptions, CopyReader, CopyWriter, Delivery, Event, PgConnection, Request};
+use chopin_pg::{
+    CopyIn, CopyOptions, CopyReader, CopyWriter, Delivery, Event, PgConnection, Request,
+};
 use testkit::fake::FakeServer;
 use testkit::frames;
 
@@ -118,7 +120,8 @@ fn h1_h6_a_reader_may_be_dropped_or_forgotten_anywhere() {
                 turn += 1;
             }
         }
-        let mut reader = db.copy_out("copy (select 1 / (5 - generate_series(1, 9))) to stdout").unwrap();
+        let mut reader =
+            db.copy_out("copy (select 1 / (5 - generate_series(1, 9))) to stdout").unwrap();
         while reader.read_data().is_ok() {}
         get_rid(reader);
         assert_usable(&mut db);
@@ -162,7 +165,12 @@ fn h20_a_drop_with_full_buffers_returns_at_once() {
                 tag => return Err(format!("{} inside a COPY", char::from(tag)).into()),
             }
         }
-        conn.send(&frames::error_response(&[(b'S', "ERROR"), (b'V', "ERROR"), (b'C', "57014"), (b'M', "given up")]))?;
+        conn.send(&frames::error_response(&[
+            (b'S', "ERROR"),
+            (b'V', "ERROR"),
+            (b'C', "57014"),
+            (b'M', "given up"),
+        ]))?;
         conn.ready(b'I')?;
         conn.expect_query("select 1")?;
         conn.answer_query(&testkit::fake::Answer::command("SELECT 0"))?;
@@ -213,7 +221,8 @@ fn h1_dropping_the_connection_in_a_copy_gives_it_up() {
 fn h1_a_discarded_copy_tells_no_event() {
     let mut db = with_table("id int4");
     for sent in [false, true] {
-        let ticket = db.submit(Request::CopyIn { sql: "copy t from stdin" }, Delivery::Events).unwrap();
+        let ticket =
+            db.submit(Request::CopyIn { sql: "copy t from stdin" }, Delivery::Events).unwrap();
         db.copy_data(ticket, b"1\n").unwrap();
         if sent {
             db.flush();
@@ -221,7 +230,8 @@ fn h1_a_discarded_copy_tells_no_event() {
         db.discard(ticket);
         let own = db.submit(Request::Sync, Delivery::Events).unwrap();
         run_events(&mut db, 1, |event| assert_eq!(event.ticket(), Some(own))).unwrap();
-        let ticket = db.submit(Request::CopyOut { sql: "copy t to stdout" }, Delivery::Events).unwrap();
+        let ticket =
+            db.submit(Request::CopyOut { sql: "copy t to stdout" }, Delivery::Events).unwrap();
         if sent {
             db.flush();
         }

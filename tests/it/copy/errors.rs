@@ -101,7 +101,9 @@ fn h6_an_error_of_copy_out(face: Face) {
     let mut db = connect();
     // At the start, after one row, after many.
     for (rows, size) in [(0, 0), (1, 3), (50_000, 3)] {
-        let sql = format!("copy (select 1000 / ({rows} - i) from generate_series(0, 100000) i) to stdout");
+        let sql = format!(
+            "copy (select 1000 / ({rows} - i) from generate_series(0, 100000) i) to stdout"
+        );
         let error = fetch(face, &mut db, &sql).unwrap_err();
         assert_eq!(error.sql_state(), Some(SqlState::DIVISION_BY_ZERO), "{size}");
         assert_usable(&mut db);
@@ -170,11 +172,14 @@ fn h6_answers_that_are_out_of_place_break_the_connection() {
         ("copy t to stdout", vec![frames::copy_both_response(0, &[0])]),
         ("copy t from stdin", vec![frames::command_complete("COPY 0")]),
         // Complete before the data are.
-        ("copy t from stdin", vec![
-            frames::copy_in_response(0, &[0]),
-            frames::command_complete("COPY 0"),
-            frames::ready_for_query(b'I'),
-        ]),
+        (
+            "copy t from stdin",
+            vec![
+                frames::copy_in_response(0, &[0]),
+                frames::command_complete("COPY 0"),
+                frames::ready_for_query(b'I'),
+            ],
+        ),
         ("copy t to stdout", vec![frames::copy_out_response(0, &[0]), frames::data_row(&[None])]),
     ];
     for (sql, answer) in cases {

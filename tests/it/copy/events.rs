@@ -51,30 +51,34 @@ fn b12_a_copy_stands_in_a_pipeline_of_requests() {
     db.copy_data(ticket, b"\n").unwrap();
     db.copy_done(ticket).unwrap();
     let _ticket = query(&mut db, "select 3");
-    let _ticket = db.submit(Request::CopyOut { sql: "copy t to stdout" }, Delivery::Events).unwrap();
+    let _ticket =
+        db.submit(Request::CopyOut { sql: "copy t to stdout" }, Delivery::Events).unwrap();
     let _ticket = query(&mut db, "select 4");
-    assert_eq!(told(&mut db, 6), [
-        "row 1",
-        "SELECT 1",
-        "complete",
-        "row 2",
-        "SELECT 1",
-        "complete",
-        "copy in Text 1",
-        "COPY 2",
-        "complete",
-        "row 3",
-        "SELECT 1",
-        "complete",
-        "copy out Text 1",
-        "data \"7\\n\"",
-        "data \"8\\n\"",
-        "COPY 2",
-        "complete",
-        "row 4",
-        "SELECT 1",
-        "complete",
-    ]);
+    assert_eq!(
+        told(&mut db, 6),
+        [
+            "row 1",
+            "SELECT 1",
+            "complete",
+            "row 2",
+            "SELECT 1",
+            "complete",
+            "copy in Text 1",
+            "COPY 2",
+            "complete",
+            "row 3",
+            "SELECT 1",
+            "complete",
+            "copy out Text 1",
+            "data \"7\\n\"",
+            "data \"8\\n\"",
+            "COPY 2",
+            "complete",
+            "row 4",
+            "SELECT 1",
+            "complete",
+        ]
+    );
     assert_usable(&mut db);
 }
 
@@ -147,7 +151,8 @@ fn h23_data_that_do_not_fit_are_refused_until_there_is_room() {
 #[test]
 fn b12_a_collected_copy_has_its_tag() {
     let mut db = with_table("id int4");
-    let ticket = db.submit(Request::CopyIn { sql: "copy t from stdin" }, Delivery::Collect).unwrap();
+    let ticket =
+        db.submit(Request::CopyIn { sql: "copy t from stdin" }, Delivery::Collect).unwrap();
     db.copy_data(ticket, b"1\n2\n").unwrap();
     db.copy_done(ticket).unwrap();
     run_events(&mut db, 1, |event| assert!(matches!(event, Event::Complete { .. }))).unwrap();
@@ -214,16 +219,19 @@ fn h15_messages_between_the_data_of_a_copy_come_in_order() {
     let ticket = db.submit(Request::CopyOut { sql: "copy t to stdout" }, Delivery::Events).unwrap();
     let mut outcome = Outcome::default();
     outcome.end(&mut db, ticket).unwrap();
-    assert_eq!(outcome.events, [
-        "notification",
-        "copy out",
-        "data",
-        "notification",
-        "data",
-        "notification",
-        "command",
-        "complete"
-    ]);
+    assert_eq!(
+        outcome.events,
+        [
+            "notification",
+            "copy out",
+            "data",
+            "notification",
+            "data",
+            "notification",
+            "command",
+            "complete"
+        ]
+    );
 
     let mut writer = db.copy_in("copy t from stdin").unwrap();
     writer.write_data(b"1\n").unwrap();

@@ -38,7 +38,9 @@ fn b12_the_example_loads_the_good_rows_and_reports_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let (file, rejects) = (folder.path().join("works.csv"), folder.path().join("rejects.csv"));
     let mut lines = vec!["id,title,year".to_owned()];
-    lines.extend((1..=30_000).map(|id| format!("{id},\"Opus {id}, \"\"with\nlines\"\"\",{}", id % 1900)));
+    lines.extend(
+        (1..=30_000).map(|id| format!("{id},\"Opus {id}, \"\"with\nlines\"\"\",{}", id % 1900)),
+    );
     lines[5] = "five,Opus 5,1".to_owned();
     lines[100] = "100,,1".to_owned();
     lines[101] = "101,Opus 101,1,and more".to_owned();
@@ -64,7 +66,10 @@ fn b12_the_example_loads_the_good_rows_and_reports_the_others() {
     assert_eq!(reports[5], format!("29995 rows loaded into \"{table}\", 5 rejected"));
     let rejected = fs::read_to_string(&rejects).unwrap();
     assert!(rejected.starts_with("line,reason,id,title,year\n10,"), "{rejected}");
-    assert!(rejected.contains("\n200,4 fields instead of 3,101,Opus 101,1,and more\n"), "{rejected}");
+    assert!(
+        rejected.contains("\n200,4 fields instead of 3,101,Opus 101,1,and more\n"),
+        "{rejected}"
+    );
     let sql = format!("select count(*), max(title) filter (where id = 6) from \"{table}\"");
     let row = db.query_one(&sql, &[]).unwrap();
     let found: (i64, &str) = row.to().unwrap();
@@ -72,12 +77,16 @@ fn b12_the_example_loads_the_good_rows_and_reports_the_others() {
 
     // Out again, and in again.
     let out_file = folder.path().join("out.csv");
-    let query = format!("select id + 100000 as id, title, year from \"{table}\" where id <= 3 order by id");
+    let query =
+        format!("select id + 100000 as id, title, year from \"{table}\" where id <= 3 order by id");
     let (code, out) = run(&["export", "--query", &query, text(&out_file)]).unwrap();
     let written = fs::read_to_string(&out_file).unwrap();
     assert_eq!(code, 0);
     assert_eq!(out, format!("3 rows, {} bytes written to {}\n", written.len(), text(&out_file)));
-    assert!(written.starts_with("id,title,year\n100001,\"Opus 1, \"\"with\nlines\"\"\",1\n"), "{written}");
+    assert!(
+        written.starts_with("id,title,year\n100001,\"Opus 1, \"\"with\nlines\"\"\",1\n"),
+        "{written}"
+    );
     let (code, out) = run(&["load", "--table", &table, text(&out_file)]).unwrap();
     assert_eq!((code, out), (0, format!("3 rows loaded into \"{table}\", 0 rejected\n")));
     db.execute_batch(&format!("drop table \"{table}\"")).unwrap();

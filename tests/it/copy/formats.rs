@@ -29,8 +29,8 @@ fn all_options() -> Vec<CopyOptions> {
 fn cells() -> impl Strategy<Value = Option<String>> {
     let special = prop::sample::select(vec![
         "\\", "\"", "'", "\t", "\n", "\r", "\r\n", "|", ",", "N", "\\N", "\\.", "NULL", "-", "\\-",
-        "\"\"", " ", "é", "漢", "𝄞", "\u{8}", "\u{b}", "\u{c}", "\u{1}", "\u{7f}", "a", "x41", "101",
-        "\n\\.\n", "\\x",
+        "\"\"", " ", "é", "漢", "𝄞", "\u{8}", "\u{b}", "\u{c}", "\u{1}", "\u{7f}", "a", "x41",
+        "101", "\n\\.\n", "\\x",
     ]);
     let text = prop::collection::vec(special, 0..5).prop_map(|parts| parts.concat());
     prop::option::weighted(0.9, text)
@@ -62,9 +62,9 @@ fn round_trip(db: &mut PgConnection, options: &CopyOptions, rows: &[TextRow]) {
     // In text format the server itself does not tell a string from NULL that reads the same.
     let is_ambiguous = |cell: &Option<String>| {
         options.format() == chopin_pg::CopyFormat::Text
-            && ["NULL", "N"].iter().any(|null| {
-                cell.as_deref() == Some(null) && *options == options.clone().null(null)
-            })
+            && ["NULL", "N"]
+                .iter()
+                .any(|null| cell.as_deref() == Some(null) && *options == options.clone().null(null))
     };
     let shown = |cell: &Option<String>| cell.clone().filter(|_| !is_ambiguous(cell));
     let expected: Vec<_> = rows.iter().map(|(a, b)| (shown(a), shown(b))).collect();
@@ -75,7 +75,8 @@ fn round_trip(db: &mut PgConnection, options: &CopyOptions, rows: &[TextRow]) {
 fn b12_the_server_reads_what_is_written_and_the_other_way_round() {
     let db = RefCell::new(with_table("id int4, a text, b text"));
     let rows = prop::collection::vec((cells(), cells()), 40..60);
-    let config = ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() };
+    let config =
+        ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() };
     TestRunner::new(config)
         .run(&rows, |rows| {
             for options in all_options() {
@@ -91,7 +92,8 @@ fn b12_the_server_reads_what_is_written_and_the_other_way_round() {
 #[test]
 fn b12_single_cells_are_told_from_the_end_and_from_null() {
     let mut db = with_table("id serial, a text");
-    let cells = [Some("\\."), None, Some(""), Some("\\N"), Some("\n\\.\n"), Some("NULL"), Some(" ")];
+    let cells =
+        [Some("\\."), None, Some(""), Some("\\N"), Some("\n\\.\n"), Some("NULL"), Some(" ")];
     for options in all_options() {
         if options.format() == chopin_pg::CopyFormat::Text && options.clone().null("") == options {
             continue;

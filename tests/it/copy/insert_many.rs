@@ -50,7 +50,15 @@ fn b17_both_ways_give_the_same() {
     let columns = ["id", "a", "b", "c", "d", "e", "f"];
     let row = |id: i32| {
         let odd = id % 2 == 1;
-        (id, id, odd.then_some("a,\"b\"\n"), "{\"k\": [1]}", chopin_pg::types::Timestamptz(5), 0.1, "x")
+        (
+            id,
+            id,
+            odd.then_some("a,\"b\"\n"),
+            "{\"k\": [1]}",
+            chopin_pg::types::Timestamptz(5),
+            0.1,
+            "x",
+        )
     };
     let few: Vec<_> = (0..40).map(row).collect();
     let many: Vec<_> = (0..1040).map(row).collect();
@@ -80,7 +88,10 @@ fn b17_errors_are_the_same_both_ways_and_nothing_is_inserted() {
         assert!(matches!(&error, PgError::Parameter(_)), "{error}");
         assert!(error.to_string().starts_with("row 8, column \"id\" (i64 as int4)"), "{error}");
         let error = db.insert_many("t", ["id"], &rows).unwrap_err();
-        assert!(matches!(&error, PgError::Usage(why) if why.contains("row 1 has 2 values")), "{error}");
+        assert!(
+            matches!(&error, PgError::Usage(why) if why.contains("row 1 has 2 values")),
+            "{error}"
+        );
         let error = db.insert_many("t", ["id", "wrd"], &rows).unwrap_err();
         assert_eq!(error.sql_state(), Some(SqlState::UNDEFINED_COLUMN));
         assert_eq!(content(&mut db), "");

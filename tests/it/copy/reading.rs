@@ -77,12 +77,7 @@ fn h22_binary_rows_may_be_cut_anywhere() {
     let whole = [HEADER, ROWS[0], ROWS[1], ROWS[2], TRAILER].concat();
     let mut list: Vec<Vec<Vec<u8>>> = vec![
         // As servers send them, all at once, and byte by byte.
-        vec![
-            [HEADER, ROWS[0]].concat(),
-            ROWS[1].to_vec(),
-            ROWS[2].to_vec(),
-            TRAILER.to_vec(),
-        ],
+        vec![[HEADER, ROWS[0]].concat(), ROWS[1].to_vec(), ROWS[2].to_vec(), TRAILER.to_vec()],
         vec![whole.clone()],
         whole.iter().map(|byte| vec![*byte]).collect(),
     ];

@@ -139,7 +139,18 @@ fn h49_texts_become_every_type_that_is_text() {
     let uuid = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
     writer
         .write_row((
-            "té", "b", "c", "d", "[1]", "{\"a\":1}", "happy", "h", &words, uuid, "2024-02-29", "42",
+            "té",
+            "b",
+            "c",
+            "d",
+            "[1]",
+            "{\"a\":1}",
+            "happy",
+            "h",
+            &words,
+            uuid,
+            "2024-02-29",
+            "42",
             "t",
         ))
         .unwrap();
@@ -154,11 +165,14 @@ fn h49_texts_become_every_type_that_is_text() {
     let rows = db.query_simple("select * from t order by a desc").unwrap();
     assert_eq!(
         printed(&rows),
-        format!("té|b|c  |d|[1]|{{\"a\": 1}}|happy|h|{{x,y}}|{uuid}|2024-02-29|42|t\n\
-                 ||   ||{{}}|[]|sad||{{}}|NULL|NULL|NULL|NULL")
+        format!(
+            "té|b|c  |d|[1]|{{\"a\": 1}}|happy|h|{{x,y}}|{uuid}|2024-02-29|42|t\n\
+                 ||   ||{{}}|[]|sad||{{}}|NULL|NULL|NULL|NULL"
+        )
     );
     // What is no value of an enum only the server knows.
-    let mut writer = db.copy_in(CopyIn::table("t").columns(["g"]).options(CopyOptions::binary())).unwrap();
+    let mut writer =
+        db.copy_in(CopyIn::table("t").columns(["g"]).options(CopyOptions::binary())).unwrap();
     writer.write_row(("neither",)).unwrap();
     let error = writer.finish().unwrap_err();
     assert_eq!(error.as_server().unwrap().code.as_str(), "22P02", "{error}");
@@ -184,7 +198,8 @@ fn h49_what_has_no_exact_form_is_refused_with_a_hint() {
         ("money", &5i64),
         ("int4", &1.0f64),
     ] {
-        db.execute_batch(&format!("drop table if exists t; create temp table t (x {column})")).unwrap();
+        db.execute_batch(&format!("drop table if exists t; create temp table t (x {column})"))
+            .unwrap();
         let mut writer = db.copy_in(binary("t")).unwrap();
         let error = writer.write_row([value]).unwrap_err();
         assert!(matches!(&error, PgError::Parameter(_)), "{column}: {error}");

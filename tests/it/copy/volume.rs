@@ -109,7 +109,8 @@ fn h21_a_copy_in_which_the_server_is_lost_is_an_error(face: Face) {
     for stop in startup..all {
         let relay = Relay::start(shared.tcp(), Policy::default().stop_after(stop, Ending::Close));
         let error = act(&relayed(&relay)).unwrap_err();
-        let is_lost = matches!(error, PgError::ConnectionClosed(_) | PgError::Io(_) | PgError::NotSent(_));
+        let is_lost =
+            matches!(error, PgError::ConnectionClosed(_) | PgError::Io(_) | PgError::NotSent(_));
         assert!(is_lost, "{stop}: {error}");
     }
 }

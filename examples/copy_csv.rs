@@ -13,7 +13,6 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -240,8 +239,9 @@ impl Loader<'_> {
 
     /// Loads the good ones of these records, and notes the others.
     fn load(&mut self, batch: &[ByteRecord]) -> PgResult<()> {
-        let mut to_do: Vec<Range<usize>> = vec![0..batch.len()];
-        while let Some(range) = to_do.pop() {
+        let mut to_do = Vec::new();
+        let mut next = Some(0..batch.len());
+        while let Some(range) = next.take().or_else(|| to_do.pop()) {
             let records = &batch[range.clone()];
             if records.is_empty() {
                 continue;

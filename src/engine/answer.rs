@@ -80,20 +80,7 @@ impl Engine {
                 request.phase = Phase::CommandRows;
                 return Ok(tell_columns(request));
             }
-            (
-                Phase::PortalRows
-                | Phase::Command
-                | Phase::CommandRows
-                | Phase::CopyOut
-                | Phase::CopyEnd,
-                Backend::CommandComplete { .. },
-            )
-            | (Phase::PortalRows | Phase::Command, Backend::EmptyQueryResponse) => {
-                return self.command_complete(message);
-            }
-            (Phase::CopyIn, Backend::CommandComplete { .. })
-                if !request.takes_data() && request.bytes.end <= sent =>
-            {
+            (_, answer) if request.is_command_end(answer, sent) => {
                 return self.command_complete(message);
             }
             (Phase::PortalRows | Phase::Command, Backend::CopyInResponse(_)) => {

@@ -34,7 +34,7 @@ pub(super) struct Progress {
     /// Up to which byte this side had sent.
     sent: u64,
     /// Data have come since.
-    pub(super) received: bool,
+    received: bool,
 }
 
 impl Engine {
@@ -242,10 +242,7 @@ pub(super) fn step_copy(
             let (format, columns) = begins(response);
             pending.extend(tells.then_some(Event::CopyOut { ticket, format, columns }));
         }
-        (Kind::CopyOut { progress }, Phase::CopyData, Backend::CopyData(_)) => {
-            progress.received = true;
-            return Ok(if tells { Step::CopyData(at) } else { Step::Consumed });
-        }
+        (_, Phase::CopyData, Backend::CopyData(_)) => return Ok(request.copied(at)),
         (_, Phase::CopyData, Backend::CopyDone) => request.phase = Phase::CopyEnd,
         _ => return Err(out_of_place(at.tag)),
     }
@@ -253,6 +250,35 @@ pub(super) fn step_copy(
 }
 
 impl InFlight {
+    /// Data of this COPY have come.
+    #[inline]
+    pub(super) fn copied(&mut self, message: Message) -> Step {
+        if let Kind::CopyOut { progress } = &mut self.kind {
+            progress.received = true;
+        }
+        if self.delivery.tells_rows() { Step::CopyData(message) } else { Step::Consumed }
+    }
+
+    /// Whether a command is complete with this answer, when everything before byte `sent` has left.
+    pub(super) fn is_command_end(&self, answer: Backend<'_>, sent: u64) -> bool {
+        match (self.phase, answer) {
+            (Phase::PortalRows | Phase::Command, Backend::EmptyQueryResponse) => true,
+            // Not before its data have ended, and gone.
+            (Phase::CopyIn, Backend::CommandComplete { .. }) => {
+                !self.takes_data() && self.bytes.end <= sent
+            }
+            (phase, Backend::CommandComplete { .. }) => matches!(
+                phase,
+                Phase::PortalRows
+                    | Phase::Command
+                    | Phase::CommandRows
+                    | Phase::CopyOut
+                    | Phase::CopyEnd
+            ),
+            _ => false,
+        }
+    }
+
     /// Whether it is a COPY FROM STDIN whose data have not ended.
     #[inline]
     pub(super) fn takes_data(&self) -> bool {

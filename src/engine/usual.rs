@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use super::event::{CommandTag, Delivery};
-use super::flight::{Kind, Phase};
+use super::flight::Phase;
 use super::rows::cells;
 use super::{Engine, Step};
 use crate::error::PgResult;
@@ -49,13 +49,8 @@ impl Engine {
                     }
                 }
                 (tag::COPY_DATA, Phase::CopyData) => {
-                    if let Kind::CopyOut { progress } = &mut request.kind {
-                        progress.received = true;
-                    }
                     let message = self.recv.skip(kind, body.len());
-                    if request.delivery.tells_rows() {
-                        return Ok(Step::CopyData(message));
-                    }
+                    return Ok(request.copied(message));
                 }
                 (tag::BIND_COMPLETE, Phase::Bind) if body.is_empty() && !request.describes() => {
                     self.recv.skip(kind, 0);

@@ -5,10 +5,10 @@
 //!
 //! | value | columns that take it |
 //! |---|---|
-//! | integers | every integer type and oid that it fits into, float4 and float8 that have it exactly, numeric |
-//! | floats | float4 and float8 that have it exactly, numeric: the shortest digits that mean it |
+//! | integers | integers and oid that it fits into; floats that have it exactly; numeric |
+//! | floats | floats that have it exactly; numeric: the shortest digits that mean it |
 //! | [`Numeric`] | integers whose text it is; floats whose shortest digits it is |
-//! | text | all types whose binary form is their text; jsonb; every type that [`PgValue`] reads from text |
+//! | text | types whose binary form is their text; jsonb; what [`PgValue`] reads from text |
 //! | lists of strings | arrays of types whose binary form is their text |
 
 use super::numeric::encode_text as encode_numeric;

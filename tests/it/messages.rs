@@ -69,7 +69,7 @@ fn engines_in_exchange() -> Vec<(&'static str, Engine)> {
     let copy_out = Request::CopyOut { sql: "copy t to stdout" };
     let begun = frames::copy_out_response(0, &[0]);
     add("copy out", copy_out, &[]);
-    add("copy out begun", copy_out, &[begun.clone()]);
+    add("copy out begun", copy_out, std::slice::from_ref(&begun));
     add("copy out data", copy_out, &[begun.clone(), frames::copy_data(b"1\n")]);
     add("copy out done", copy_out, &[begun, frames::copy_done()]);
     list

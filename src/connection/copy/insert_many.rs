@@ -115,8 +115,11 @@ fn arrays(
         let mut out = Out::new(&mut bytes);
         // One dimension, NULLs are possible, the type, the length, the first index.
         let length = i32::try_from(rows.len()).unwrap_or(i32::MAX);
-        (out.put_i32(1), out.put_i32(1), out.put_u32(target.oid().get()));
-        (out.put_i32(length), out.put_i32(1));
+        out.put_i32(1);
+        out.put_i32(1);
+        out.put_u32(target.oid().get());
+        out.put_i32(length);
+        out.put_i32(1);
         for number in 0..rows.len() {
             let Some(row) = rows.set(number) else { break };
             if row.len() != targets.len() {

@@ -204,7 +204,8 @@ impl Columns {
 /// let copy = CopyIn::table(("music", "works")).columns(["title", "year"]).options(CopyOptions::csv());
 /// assert_eq!(
 ///     copy.sql(),
-///     r#"COPY "music"."works" ("title", "year") FROM STDIN (FORMAT csv, DELIMITER E',', NULL E'', QUOTE E'"', ESCAPE E'"')"#
+///     r#"COPY "music"."works" ("title", "year") FROM STDIN "#.to_owned()
+///         + r#"(FORMAT csv, DELIMITER E',', NULL E'', QUOTE E'"', ESCAPE E'"')"#
 /// );
 /// ```
 #[derive(Clone, Debug)]
@@ -426,11 +427,13 @@ mod tests {
             .options(CopyOptions::text().delimiter(b'\'').null("\\'; drop"));
         assert_eq!(
             copy.sql(),
-            r#"COPY "s""; drop table x; --"."T t" ("a""b", "c, d") FROM STDIN (FORMAT text, DELIMITER E'\'', NULL E'\\\'; drop')"#
+            r#"COPY "s""; drop table x; --"."T t" ("a""b", "c, d") FROM STDIN "#.to_owned()
+                + r"(FORMAT text, DELIMITER E'\'', NULL E'\\\'; drop')"
         );
         assert_eq!(
             CopyOut::table("t").options(CopyOptions::csv().quote(b'\'').header(true)).sql(),
-            r#"COPY "t" TO STDOUT (FORMAT csv, DELIMITER E',', NULL E'', QUOTE E'\'', ESCAPE E'\'', HEADER true)"#
+            r#"COPY "t" TO STDOUT (FORMAT csv, DELIMITER E',', NULL E'', "#.to_owned()
+                + r"QUOTE E'\'', ESCAPE E'\'', HEADER true)"
         );
     }
 

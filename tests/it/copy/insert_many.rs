@@ -107,9 +107,9 @@ fn b17_h35_schemas_and_all_columns() {
         let rows: Vec<_> = (0..count).map(|id| (id, "x")).collect();
         let none: [&str; 0] = [];
         let inserted = db.insert_many(("pg_temp", "Order's"), none, &rows).unwrap();
-        assert_eq!(inserted, count as u64);
+        assert_eq!(inserted, rows.len() as u64);
         let inserted = db.insert_many("Order's", ["the id", "a\"b"], &rows).unwrap();
-        assert_eq!(inserted, count as u64);
+        assert_eq!(inserted, rows.len() as u64);
     }
     db.set_execution_mode(chopin_pg::ExecutionMode::Simple);
     assert_eq!(db.insert_many("Order's", ["the id"], [(1,)]).unwrap(), 1);

@@ -96,6 +96,7 @@ impl PgConnection {
     ///     let (id, title): (i32, Option<&str>) = row.to()?;
     ///     println!("{id}: {title:?}");
     /// }
+    /// reader.finish()?;
     ///
     /// let mut file = std::fs::File::create("works.csv")?;
     /// let mut reader = connection.copy_out("copy works to stdout (format csv, header)")?;

@@ -22,7 +22,7 @@ use super::{Deadline, Engine, Step};
 use crate::error::{PgError, PgResult};
 use crate::types::Format;
 use crate::wire::Backend;
-use crate::wire::backend::CopyResponse;
+use crate::wire::backend::{CopyResponse, tag};
 use crate::wire::frontend;
 
 /// The most data in one CopyData message. The server has to hold a whole one.
@@ -115,6 +115,24 @@ impl Engine {
         }
         self.send.writer().extend_from_slice(data.get(direct..).unwrap_or_default());
         self.flights.grow_last(self.send.end());
+    }
+
+    /// The next piece of the data of a COPY, if it is the next thing that has come, whole. Otherwise
+    /// [`advance`](Self::advance) knows what is.
+    #[inline]
+    pub(crate) fn next_copied(&mut self) -> Option<Message> {
+        if !self.pending.is_empty() || self.ended > 0 || self.tracing.is_on() {
+            return None;
+        }
+        let request = self.flights.current_mut()?;
+        let Kind::CopyOut { progress } = &mut request.kind else { return None };
+        if request.phase != Phase::CopyData {
+            return None;
+        }
+        let (tag::COPY_DATA, data) = self.recv.peek(self.limits.message_size)? else { return None };
+        progress.received = true;
+        let length = data.len();
+        Some(self.recv.skip(tag::COPY_DATA, length))
     }
 
     /// How many bytes wait to be sent.

@@ -47,15 +47,19 @@ impl Target {
 /// [`PgError::Parameter`] when the value cannot be sent, or cannot become a value of that type
 /// without loss. What was appended by then stays.
 #[inline]
-pub(crate) fn encode_cell(value: &dyn ToSql, target: Target, out: &mut Out<'_>) -> PgResult<bool> {
+pub(crate) fn encode_cell<T: ToSql + ?Sized>(
+    value: &T,
+    target: Target,
+    out: &mut Out<'_>,
+) -> PgResult<bool> {
     let start = out.len();
     match value.encode(BUILTIN, out)? {
         Encoded::Null => Ok(false),
         Encoded::Text if target.is_text => Ok(true),
         Encoded::Binary if value.declare(BUILTIN) == target.oid => Ok(true),
-        encoded => match convert(value, encoded, target, start, out) {
+        encoded => match convert(value.declare(BUILTIN), encoded, target, start, out) {
             Some(()) => Ok(true),
-            None => Err(misfit(value, target)),
+            None => Err(misfit(value.rust_type(), target)),
         },
     }
 }
@@ -63,12 +67,12 @@ pub(crate) fn encode_cell(value: &dyn ToSql, target: Target, out: &mut Out<'_>) 
 const BUILTIN: &TypeMap = TypeMap::builtin();
 
 #[cold]
-fn misfit(value: &dyn ToSql, target: Target) -> PgError {
+fn misfit(rust_type: &'static str, target: Target) -> PgError {
     PgError::Parameter(Box::new(ParameterError {
         index: None,
         set: None,
         column: None,
-        rust_type: value.rust_type(),
+        rust_type,
         pg_type: Some(BUILTIN.describe(target.oid)),
         message: "the value is not one of the column's type exactly, and COPY in binary coerces \
                   nothing: give a value of that type, or use the text format, where the server reads \
@@ -80,13 +84,12 @@ fn misfit(value: &dyn ToSql, target: Target) -> PgError {
 /// Replaces what was written from `start` on by the form of the column's type. `None` when that is
 /// not possible without loss; what is written then is of no use.
 fn convert(
-    value: &dyn ToSql,
+    declared: Oid,
     encoded: Encoded,
     target: Target,
     start: usize,
     out: &mut Out<'_>,
 ) -> Option<()> {
-    let declared = value.declare(BUILTIN);
     let bytes = out.written(start);
     if encoded == Encoded::Text {
         let text = std::str::from_utf8(bytes).ok()?.to_owned();

@@ -66,7 +66,7 @@ pub use self::numeric::Numeric;
 pub use self::oid::Oid;
 pub use self::oid_table::{TypeInfo, TypeKind};
 pub use self::out::Out;
-pub use self::params::Params;
+pub use self::params::{ParamVisitor, Params};
 pub use self::temporal::{Date, Interval, Time, Timestamp, Timestamptz};
 pub use self::traits::{Encoded, FromSql, StaticType, ToParam, ToSql};
 pub use self::typed::{Typed, Untyped};

@@ -152,6 +152,10 @@ impl<'c> CopyReader<'c> {
     /// that are no rows. Else as [`read_data`](Self::read_data).
     #[inline]
     pub fn next_row(&mut self) -> PgResult<Option<RowRef<'_>>> {
+        // Nearly always the next row is here, the only one in its message.
+        if let Some(place) = self.next_whole_row() {
+            return Ok(Some(self.binary_row(&place)));
+        }
         let Some(place) = self.find_row()? else { return Ok(None) };
         if self.is_binary() {
             return Ok(Some(self.binary_row(&place)));
@@ -221,6 +225,34 @@ impl<'c> CopyReader<'c> {
             self.consumed = self.consumed.saturating_add(count).min(self.held.len());
         } else if let Some((_, consumed)) = &mut self.piece {
             *consumed = consumed.saturating_add(count);
+        }
+    }
+
+    /// The next row, if it is a binary one and all that is in the next message.
+    #[inline]
+    fn next_whole_row(&mut self) -> Option<Place> {
+        if let Some((message, consumed)) = self.piece {
+            let length = self.running.connection.engine.copied(message).map_or(0, <[u8]>::len);
+            if consumed < length {
+                return None;
+            }
+            self.piece = None;
+        }
+        let has_data = self.consumed < self.held.len();
+        if has_data || self.next != Next::Row || !self.is_binary() || self.running.ended {
+            return None;
+        }
+        let message = self.running.connection.engine.next_copied()?;
+        self.running.waited = false;
+        let data = self.running.connection.engine.copied(message)?;
+        match binary::row(data, self.columns.len()) {
+            Ok(Front::Whole(length)) if length == data.len() => {
+                Some(Place::Received(message, 0..length))
+            }
+            _ => {
+                self.piece = (!data.is_empty()).then_some((message, 0));
+                None
+            }
         }
     }
 

@@ -7,7 +7,9 @@ use super::format::write_cell;
 use super::statement::{CopyFormat, CopyIn, CopyOptions, identifiers};
 use super::{Running, io_error};
 use crate::error::{PgError, PgResult, SqlState};
-use crate::types::{Encoded, Format, Out, Params, Target, TypeMap, encode_cell, encode_text};
+use crate::types::{
+    Encoded, Format, Out, ParamVisitor, Params, Target, ToSql, TypeMap, encode_cell, encode_text,
+};
 
 /// How much is put together before it is handed to the connection, in bytes.
 const STAGE: usize = 32 * 1024;
@@ -260,7 +262,9 @@ impl<'c> CopyWriter<'c> {
             let overflowed = out.overflowed();
             let cell = match encoded {
                 Ok(Encoded::Null) => None,
-                Ok(_) if overflowed => return Err(too_long(self.rows, index)),
+                Ok(_) if overflowed => {
+                    return Err(too_long(self.rows, &format!("number {}", index + 1)));
+                }
                 Ok(_) => Some(text.as_slice()),
                 Err(error) => {
                     return Err(in_cell(error, self.rows, &format!("number {}", index + 1)));
@@ -285,25 +289,38 @@ impl<'c> CopyWriter<'c> {
         // No table has more columns than fit.
         let count = i16::try_from(columns.len()).unwrap_or(i16::MAX);
         self.staged.extend_from_slice(&count.to_be_bytes());
-        for (index, (name, target)) in columns.iter().enumerate() {
-            let Some(value) = row.param(index) else { break };
-            let start = self.staged.len();
-            self.staged.extend_from_slice(&(-1_i32).to_be_bytes());
-            let body = self.staged.len();
-            let mut out = Out::new(&mut self.staged);
-            let present = match encode_cell(value, *target, &mut out) {
-                Ok(present) => present,
-                Err(error) => return Err(in_cell(error, self.rows, name)),
-            };
-            if out.overflowed() {
-                return Err(too_long(self.rows, index));
-            }
-            if present {
-                let length = i32::try_from(self.staged.len() - body);
-                let length = length.map_err(|_| too_long(self.rows, index))?;
-                if let Some(place) = self.staged.get_mut(start..body) {
-                    place.copy_from_slice(&length.to_be_bytes());
-                }
+        let (buf, row_number) = (&mut self.staged, self.rows);
+        row.visit(&mut Cells { columns: columns.iter(), buf, row: row_number })
+    }
+}
+
+/// Writes the cells of a row in binary, each with its length before it.
+struct Cells<'w> {
+    columns: std::slice::Iter<'w, (Box<str>, Target)>,
+    buf: &'w mut Vec<u8>,
+    row: usize,
+}
+
+impl ParamVisitor for Cells<'_> {
+    #[inline]
+    fn take<T: ToSql + ?Sized>(&mut self, value: &T) -> PgResult<()> {
+        let Some((name, target)) = self.columns.next() else { return Ok(()) };
+        let start = self.buf.len();
+        self.buf.extend_from_slice(&(-1_i32).to_be_bytes());
+        let body = self.buf.len();
+        let mut out = Out::new(self.buf);
+        let present = match encode_cell(value, *target, &mut out) {
+            Ok(present) => present,
+            Err(error) => return Err(in_cell(error, self.row, name)),
+        };
+        if out.overflowed() {
+            return Err(too_long(self.row, name));
+        }
+        if present {
+            // A value that has not overflowed is not longer than 1 GiB.
+            let length = i32::try_from(self.buf.len() - body).unwrap_or(i32::MAX);
+            if let Some(place) = self.buf.get_mut(start..body) {
+                place.copy_from_slice(&length.to_be_bytes());
             }
         }
         Ok(())
@@ -347,12 +364,11 @@ fn wrong_count(row: usize, given: usize, columns: usize) -> PgError {
 }
 
 #[cold]
-fn too_long(row: usize, column: usize) -> PgError {
+fn too_long(row: usize, column: &str) -> PgError {
     PgError::Usage(format!(
-        "row {}, column number {}: the value is longer than a server accepts; nothing of the row \
+        "row {}, column \"{column}\": the value is longer than a server accepts; nothing of the row \
          was sent",
-        row + 1,
-        column + 1
+        row + 1
     ))
 }
 

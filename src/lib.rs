@@ -41,10 +41,11 @@ pub mod wire;
 
 pub use crate::config::{ExecutionMode, PgConfig, ProtocolVersion};
 pub use crate::connection::{
-    AdvisoryKey, AdvisoryLock, CancelToken, Cancelling, CommandTag, Cursor, DEFAULT_IO_TIMEOUT,
-    Deadline, Delivery, Drive, Event, Interest, IsolationLevel, LargeObject, LargeObjectMode,
-    ListenerEvent, Notification, Notifications, Outcome, ParamSets, PgConnection, PgListener,
-    Pipeline, PipelineResult, Request, Rows, SimpleResult, Statement, Submit, Ticket, Transaction,
+    AdvisoryKey, AdvisoryLock, CancelToken, Cancelling, CommandTag, CopyFormat, CopyIn,
+    CopyOptions, CopyOut, CopyReader, CopyWriter, Cursor, DEFAULT_IO_TIMEOUT, Deadline, Delivery,
+    Drive, Event, Interest, IsolationLevel, LargeObject, LargeObjectMode, ListenerEvent,
+    Notification, Notifications, Outcome, ParamSets, PgConnection, PgListener, Pipeline,
+    PipelineResult, Request, Rows, SimpleResult, Statement, Submit, TableName, Ticket, Transaction,
     TransactionBuilder, TransactionStatus, Within, quote_identifier, quote_literal, retry,
 };
 pub use crate::error::{ErrorClass, Notice, PgError, PgResult, ServerError, SqlState};

@@ -4,7 +4,10 @@
 use std::alloc::System;
 use std::sync::{Mutex, PoisonError};
 
-use chopin_pg::{Delivery, Drive, Event, PgConfig, PgConnection, Request, Statement, Submit};
+use chopin_pg::{
+    CopyIn, CopyOptions, CopyOut, Delivery, Drive, Event, PgConfig, PgConnection, Request,
+    Statement, Submit,
+};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -140,4 +143,66 @@ fn h45_a_collected_query_allocates_its_rows_and_no_more() {
     };
     let (few, many) = (of(&mut db, 1_000), of(&mut db, 64_000));
     assert!(many <= few + 2 * 7, "{few} allocations for 1,000 rows, {many} for 64,000");
+}
+
+/// How many rows are written or read while allocations are counted; more than any buffer holds.
+const ROWS: i32 = 50_000;
+
+fn counted(work: impl FnOnce()) -> (usize, usize) {
+    let region = Region::new(COUNTED);
+    work();
+    let change = region.change();
+    (change.allocations + change.reallocations, change.bytes_allocated)
+}
+
+#[test]
+fn h45_a_row_of_a_typed_copy_in_allocates_nothing() {
+    let (mut db, _counting) = connect();
+    db.execute_batch("create temp table t (a int4, b text, c float8, d int8, e numeric)")
+        .expect("a table");
+    let word = "x".repeat(32);
+    let copy = CopyIn::table("t").options(CopyOptions::binary());
+    let mut writer = db.copy_in(copy).expect("it begins");
+    // The last three are converted.
+    let mut write = |i: i32| writer.write_row((i, word.as_str(), i, i, i)).expect("a row");
+    (0..ROWS).for_each(&mut write);
+    let (count, _) = counted(|| (0..ROWS).for_each(&mut write));
+    // The queue for what the socket does not take at once may get its size only now.
+    assert!(count <= 3, "{count} allocations for {ROWS} rows");
+    assert_eq!(writer.finish().expect("it ends"), 2 * u64::from(ROWS.unsigned_abs()));
+}
+
+#[test]
+fn h45_a_row_of_a_typed_copy_out_allocates_nothing() {
+    let (mut db, _counting) = connect();
+    let query =
+        format!("select i, repeat('x', 32), i::float8 from generate_series(1, {}) i", 2 * ROWS);
+    let copy = CopyOut::query(&query).options(CopyOptions::binary());
+    let mut reader = db.copy_out(copy).expect("it begins");
+    let mut read = |i: i32| {
+        let row = reader.next_row().expect("a row or the end").expect("a row");
+        let (id, word, float): (i32, &str, f64) = row.to().expect("the columns");
+        assert_eq!((id, word.len(), float), (i + 1, 32, f64::from(i + 1)));
+    };
+    (0..ROWS).for_each(&mut read);
+    let (count, _) = counted(|| (ROWS..2 * ROWS).for_each(&mut read));
+    assert_eq!(count, 0);
+    assert!(reader.next_row().expect("the end").is_none());
+}
+
+#[test]
+fn s10_11_s10_10_data_of_a_copy_are_sent_from_where_they_are() {
+    let (mut db, _counting) = connect();
+    db.execute_batch("create temp table t (a text)").expect("a table");
+    let mut data = b"0123456789abcde\n".repeat(1 << 20);
+    data.truncate(data.len() - 1);
+    let mut writer = db.copy_in("copy t from stdin").expect("it begins");
+    writer.write_data(&data).expect("it takes data");
+    let (_, bytes) = counted(|| {
+        writer.write_data(b"\n").expect("it takes data");
+        writer.write_data(&data).expect("it takes data");
+    });
+    // What the socket did not take at once is queued, one piece at a time.
+    assert!(bytes < 1 << 20, "{bytes} bytes allocated for {} bytes of data", data.len());
+    assert_eq!(writer.finish().expect("it ends"), 2 << 20);
 }

@@ -11,6 +11,7 @@
 //! will do.
 
 mod client;
+mod copies;
 mod cost;
 #[cfg(target_os = "linux")]
 mod event_loop;
@@ -72,6 +73,8 @@ fn workload(name: &str) -> Result<Workload> {
         "w2q" => Ok(points::in_flight),
         "w3s" => Ok(readings::streamed),
         "w3c" => Ok(readings::collected),
+        "w4in" => Ok(copies::written),
+        "w4out" => Ok(copies::read),
         #[cfg(target_os = "linux")]
         "w6" => Ok(event_loop::many_connections),
         _ => Err(format!("no workload is called {name:?}").into()),

@@ -92,9 +92,12 @@ impl PgConnection {
 
     /// Whether a blocking call may be made: not while events are to be taken that it would swallow.
     #[inline]
-    pub(super) fn check_not_busy(&self) -> PgResult<()> {
-        if self.engine.in_flight() > 0 && self.engine.has_event_requests() {
-            return Err(PgError::Busy);
+    pub(super) fn check_not_busy(&mut self) -> PgResult<()> {
+        if self.engine.in_flight() > 0 {
+            self.give_up_forgotten_copy();
+            if self.engine.has_event_requests() {
+                return Err(PgError::Busy);
+            }
         }
         Ok(())
     }

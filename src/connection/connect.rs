@@ -99,6 +99,7 @@ impl PgConnection {
             dropped_told: 0,
             last_tag: CommandTag::EMPTY,
             savepoints: 0,
+            copy: None,
         })
     }
 

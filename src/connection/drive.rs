@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::PgConnection;
 use super::connect::cannot_connect;
+use super::{PgConnection, Ticket};
 use crate::engine::{Deadline, Interest};
 use crate::error::{PgError, PgResult, Timeout};
 use crate::net::{Connecting, Source, wait};
@@ -224,6 +224,21 @@ impl PgConnection {
         }
     }
 
+    /// The turn of a loop that ends when enough has been sent: sends; if the socket takes nothing,
+    /// waits until it does or something can be received, and receives that. It does not send behind
+    /// that: then there might be nothing left to wait for.
+    pub(super) fn turn_to_send(&mut self) {
+        self.fresh = None;
+        self.proceed_cancel();
+        if let Moved::Bytes(_) = self.send() {
+            return;
+        }
+        self.wait(self.deadline());
+        if self.engine.interest().read {
+            self.receive();
+        }
+    }
+
     /// Ends what has taken too long; whether there was something, so that there are events to take.
     ///
     /// Comes after the events of what has been received: an answer that is here is not late.
@@ -273,6 +288,27 @@ impl PgConnection {
                 Moved::Nothing
             }
         }
+    }
+
+    /// Sends a piece of COPY data from where it is, if nothing stands before it; what the socket does
+    /// not take is queued.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::copy_data`](crate::engine::Engine::copy_data).
+    pub(super) fn send_copy_data(&mut self, ticket: Ticket, data: &[u8]) -> PgResult<()> {
+        if self.send_error.is_some() || !self.engine.copy_announce(ticket, data.len())? {
+            return self.engine.copy_data(ticket, data);
+        }
+        let sent = self.socket.send_both(self.engine.send_pending(), data);
+        self.engine.copy_sent(*sent.as_ref().unwrap_or(&0), data);
+        match sent {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                self.send_error = Some(error)
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Receives what is there.

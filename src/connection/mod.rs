@@ -10,6 +10,7 @@
 //! | `query.rs` | queries, the simple protocol |
 //! | `prepared.rs` | prepared statements, batches, the statement cache |
 //! | `rows.rs` | streaming rows |
+//! | `copy/` | COPY in and out, many rows into a table |
 //! | `pipeline.rs` | several requests in one round trip |
 //! | `cursor.rs` | cursors: rows in pieces, with other requests in between |
 //! | `notify.rs` | LISTEN and NOTIFY |
@@ -30,6 +31,7 @@ mod advisory;
 mod blocking;
 mod cancel;
 mod connect;
+mod copy;
 mod cursor;
 mod drive;
 mod kept;
@@ -54,6 +56,7 @@ use std::time::{Duration, Instant};
 
 pub use self::advisory::{AdvisoryKey, AdvisoryLock};
 pub use self::cancel::{CancelToken, Cancelling};
+pub use self::copy::{CopyFormat, CopyIn, CopyOptions, CopyOut, CopyReader, CopyWriter, TableName};
 pub use self::drive::Drive;
 pub use self::large_object::{LargeObject, LargeObjectMode};
 pub use self::listener::{ListenerEvent, PgListener};
@@ -245,6 +248,9 @@ pub struct PgConnection {
     /// How many guards of savepoints there are: names the next one. Says nothing about the
     /// transaction.
     savepoints: u32,
+    /// The COPY of a [`CopyWriter`] or [`CopyReader`] that is in use. If it is there when another
+    /// call is made, the handle was forgotten.
+    copy: Option<Ticket>,
 }
 
 type NoticeHandler = Box<dyn FnMut(&Notice)>;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Delivery, Event, PgConnection, Request, Submit, Ticket};
 use crate::engine::{Engine, Outcome, Step};
-use crate::error::PgResult;
+use crate::error::{PgError, PgResult};
 
 impl PgConnection {
     /// Queues a request, as a group of its own; never waits. It has
@@ -21,7 +21,7 @@ impl PgConnection {
     #[inline]
     pub fn submit(&mut self, request: Request<'_>, delivery: Delivery) -> PgResult<Ticket> {
         let deadline = self.operation_deadline();
-        self.engine.submit(request, Submit::new(delivery).deadline(deadline))
+        self.submit_with(request, Submit::new(delivery).deadline(deadline))
     }
 
     /// [`submit`](Self::submit) with all that can be said: another deadline or none, another
@@ -32,13 +32,73 @@ impl PgConnection {
     /// As [`submit`](Self::submit).
     #[inline]
     pub fn submit_with(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
-        self.engine.submit(request, submit)
+        match self.engine.submit(request, submit) {
+            Err(PgError::Busy) if self.copy.is_some() => {
+                self.give_up_forgotten_copy();
+                self.engine.submit(request, submit)
+            }
+            other => other,
+        }
     }
 
     /// Ends the group of the requests that were submitted without a Sync
     /// ([`Submit::no_sync`]); does nothing if none is open.
     pub fn end_group(&mut self) {
         self.engine.end_group();
+    }
+
+    /// Queues data of a [`Request::CopyIn`]; never waits. They can begin at once, before
+    /// [`Event::CopyIn`], and be cut anywhere. Call [`flush`](Self::flush) or [`drive`](Self::drive)
+    /// to send them.
+    ///
+    /// A COPY has its deadline for each step, not for the whole: it is late only when nothing has
+    /// moved for that time, and not while it is the program that is waited for.
+    ///
+    /// ```no_run
+    /// # use chopin_pg::{Delivery, PgConfig, PgConnection, PgError, PgResult, Request};
+    /// # fn main() -> PgResult<()> {
+    /// # let mut connection = PgConnection::connect(&PgConfig::from_url("")?)?;
+    /// # let mut lines = ["1\tone\n", "2\ttwo\n"].into_iter();
+    /// let request = Request::CopyIn { sql: "copy t from stdin" };
+    /// let ticket = connection.submit(request, Delivery::Events)?;
+    /// for line in lines {
+    ///     while let Err(PgError::WouldBlock) = connection.copy_data(ticket, line.as_bytes()) {
+    ///         // Enough is queued. Here the event loop has its turn.
+    ///         # let _ = connection.drive();
+    ///     }
+    /// }
+    /// connection.copy_done(ticket)?;
+    /// // Event::Complete or Event::Failed ends it.
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::copy_data`]; nothing is queued then. For
+    /// [`PgError::WouldBlock`](crate::PgError) that is: drive, take events, and try again. Once the
+    /// server has ended the COPY, its error.
+    pub fn copy_data(&mut self, ticket: Ticket, data: &[u8]) -> PgResult<()> {
+        self.engine.copy_data(ticket, data)
+    }
+
+    /// The data of a [`Request::CopyIn`] are complete; its ticket ends with the server's answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::copy_done`].
+    pub fn copy_done(&mut self, ticket: Ticket) -> PgResult<()> {
+        self.engine.copy_done(ticket)
+    }
+
+    /// Gives a [`Request::CopyIn`] up: the server keeps nothing of it, and its ticket fails with an
+    /// error that has `reason` in its text.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::copy_fail`].
+    pub fn copy_fail(&mut self, ticket: Ticket, reason: &str) -> PgResult<()> {
+        self.engine.copy_fail(ticket, reason)
     }
 
     /// The next event, `None` when there is none until more has been received.

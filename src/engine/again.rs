@@ -6,7 +6,8 @@
 //! try again.
 
 use super::Engine;
-use super::flight::{Execute, Kind, Remedy, Sql, Standing};
+use super::flight::{Execute, Kind, Sql, Standing};
+use super::flights::Remedy;
 use super::keyword::is_call;
 use super::prepared::{BINARY, Name};
 use crate::error::{PgError, PgResult};

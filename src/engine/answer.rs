@@ -9,8 +9,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::buffer::Message;
+use super::copy::step_copy;
 use super::event::{CommandTag, Delivery, Event, Notification};
-use super::flight::{Execute, Flights, InFlight, Kind, Phase, Remedy, Sql};
+use super::flight::{Execute, InFlight, Kind, Phase, Sql};
+use super::flights::{Flights, Remedy};
 use super::keyword::{is_commit, runs_from_description};
 use super::{Engine, Session, Step};
 use crate::error::{PgError, PgResult, ServerError, SqlState};
@@ -50,6 +52,10 @@ impl Engine {
                 }
             }
             (Phase::Parse, Backend::ParseComplete) => self.parse_complete(),
+            (Phase::CopyStart | Phase::CopyData, answer) if is_of_copy(frame.tag) => {
+                (self.whose, self.found) = (request.ticket, message);
+                return step_copy(request, &mut self.pending, answer, message);
+            }
             (Phase::StatementParameters, Backend::ParameterDescription(list)) => {
                 let types = list.map(|oid| Ok(Oid::new(oid?))).collect::<PgResult<Vec<_>>>()?;
                 request.aside().params = types;
@@ -77,11 +83,7 @@ impl Engine {
                 request.phase = Phase::CommandRows;
                 return Ok(tell_columns(request));
             }
-            (
-                Phase::PortalRows | Phase::Command | Phase::CommandRows | Phase::CopyOut,
-                Backend::CommandComplete { .. },
-            )
-            | (Phase::PortalRows | Phase::Command, Backend::EmptyQueryResponse) => {
+            (_, answer) if request.is_command_end(answer, sent) => {
                 return self.command_complete(message);
             }
             (Phase::PortalRows, Backend::PortalSuspended)
@@ -167,7 +169,11 @@ impl Engine {
                 Phase::Bind
             }
             Kind::Open { .. } => Phase::Bind,
-            Kind::Fetch { .. } | Kind::Simple | Kind::Sync => Phase::Sync,
+            Kind::Fetch { .. }
+            | Kind::Simple
+            | Kind::Sync
+            | Kind::CopyIn { .. }
+            | Kind::CopyOut { .. } => Phase::Sync,
         };
     }
 
@@ -254,6 +260,12 @@ impl Engine {
         if error.severity.ends_session() {
             return Err(error.into());
         }
+        if let Some(Kind::CopyIn { open, .. }) =
+            self.flights.current_mut().map(|request| &mut request.kind)
+        {
+            // It takes no more data.
+            *open = false;
+        }
         let Some(request) = self.flights.current() else { return Err(error.into()) };
         let remedy = match (request.phase, &request.kind) {
             (Phase::Bind, Kind::Execute(Execute { known: true, .. }))
@@ -299,6 +311,11 @@ fn refuse_commit(flights: &mut Flights) {
     if flights.current().is_some_and(is_refused) {
         flights.refuse(PgError::RolledBack);
     }
+}
+
+/// Whether only a COPY is answered by a message of this type.
+fn is_of_copy(kind: u8) -> bool {
+    matches!(kind, tag::COPY_IN_RESPONSE | tag::COPY_OUT_RESPONSE | tag::COPY_DATA | tag::COPY_DONE)
 }
 
 #[inline]
@@ -375,7 +392,12 @@ fn lacks_binary_output(error: &ServerError) -> bool {
 fn is_undone_as_a_whole(request: &InFlight) -> bool {
     match request.kind {
         Kind::Execute(_) | Kind::Fetch { .. } => runs_from_description(request.sql.text()),
-        Kind::Prepare { .. } | Kind::Open { .. } | Kind::Sync => true,
+        // A COPY through the connection is one statement.
+        Kind::Prepare { .. }
+        | Kind::Open { .. }
+        | Kind::Sync
+        | Kind::CopyIn { .. }
+        | Kind::CopyOut { .. } => true,
         Kind::Simple => false,
     }
 }

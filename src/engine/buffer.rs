@@ -364,6 +364,13 @@ impl SendBuffer {
         self.release();
     }
 
+    /// `count` bytes were sent that never stood here, behind everything that did.
+    pub(super) fn pass_by(&mut self, count: usize) {
+        debug_assert_eq!(self.unsent(), 0);
+        self.discard_sent();
+        self.base += count as u64;
+    }
+
     fn discard_sent(&mut self) {
         self.base += self.head as u64;
         self.bytes.drain(..self.head);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::error::{PgError, ServerError};
 use crate::row::{Column, Row, RowRef, RowSet};
+use crate::types::Format;
 
 use super::cursor::Cursor;
 use super::statement::Statement;
@@ -70,6 +71,32 @@ pub enum Event<'a> {
         /// Which request.
         ticket: Ticket,
     },
+    /// The server is ready for the data of a COPY FROM STDIN (CopyInResponse).
+    CopyIn {
+        /// Whose data.
+        ticket: Ticket,
+        /// Binary, or text, which CSV is too.
+        format: Format,
+        /// How many columns a row has.
+        columns: usize,
+    },
+    /// Data of a COPY TO STDOUT follow (CopyOutResponse).
+    CopyOut {
+        /// Whose data.
+        ticket: Ticket,
+        /// Binary, or text, which CSV is too.
+        format: Format,
+        /// How many columns a row has.
+        columns: usize,
+    },
+    /// A piece of the data of a COPY TO STDOUT. Servers send a row in each, but a program should not
+    /// rely on where one ends.
+    CopyData {
+        /// Whose data.
+        ticket: Ticket,
+        /// The bytes, borrowed from the receive buffer.
+        data: &'a [u8],
+    },
     /// The request succeeded. Terminal.
     Complete {
         /// Which.
@@ -122,6 +149,9 @@ impl Event<'_> {
             | Self::Row { ticket, .. }
             | Self::CommandComplete { ticket, .. }
             | Self::PortalSuspended { ticket }
+            | Self::CopyIn { ticket, .. }
+            | Self::CopyOut { ticket, .. }
+            | Self::CopyData { ticket, .. }
             | Self::Complete { ticket }
             | Self::Failed { ticket, .. } => Some(*ticket),
             _ => None,

@@ -8,7 +8,8 @@ use std::rc::Rc;
 
 use super::cursor::{Cursor, Portal};
 use super::event::{Delivery, Event, Outcome, Ticket};
-use super::flight::{Execute, Failure, InFlight, Kind, Remedy, Sql};
+use super::flight::{Execute, InFlight, Kind, Sql};
+use super::flights::{Failure, Remedy};
 use super::prepared::Unwanted;
 use super::statement::Statement;
 use super::{Engine, Step};

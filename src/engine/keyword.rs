@@ -31,6 +31,42 @@ pub(super) fn copy_direction(sql: &str) -> Option<&'static str> {
     is_client.then_some(call)
 }
 
+/// Whether nothing but blanks and comments stands behind the first statement of `sql`.
+pub(super) fn is_one_statement(sql: &str) -> bool {
+    let mut words = Words::new(sql);
+    // Empty statements may stand before it.
+    let first = words.by_ref().find(|word| *word != ";");
+    first.is_none() || words.by_ref().all(|word| word != ";") || is_blank(words.rest)
+}
+
+/// Whether anything stands behind the STDIN or STDOUT of a COPY, so that its options may be other
+/// than the default ones.
+pub(crate) fn has_copy_options(sql: &str) -> bool {
+    let mut words = Words::new(sql);
+    let is_client =
+        |word: &str| ["stdin", "stdout"].iter().any(|name| word.eq_ignore_ascii_case(name));
+    // `COPY BINARY` is older than options.
+    let mut before = words.by_ref().take_while(|word| !is_client(word)).skip_while(|w| *w == ";");
+    before.nth(1).is_some_and(|word| word.eq_ignore_ascii_case("binary"))
+        || !before.all(|word| word != ";")
+        || !is_blank(words.rest)
+}
+
+/// Whether `text` is nothing but blanks, comments and semicolons.
+fn is_blank(text: &str) -> bool {
+    let mut text = text;
+    loop {
+        text = text.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
+        text = if text.starts_with("--") {
+            split_after(text, text.find('\n').map(|end| end + 1)).1
+        } else if text.starts_with("/*") {
+            split_after(text, comment_end(text)).1
+        } else {
+            return text.is_empty();
+        };
+    }
+}
+
 /// Whether the statement that `sql` begins with returns the same columns at every run until the
 /// server says otherwise (error 0A000): SELECT and its like. The columns of FETCH, EXECUTE, SHOW,
 /// CALL and others depend on more than their text.

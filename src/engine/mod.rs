@@ -15,8 +15,10 @@
 //! | `catalogue.rs` | the statement cache, shared by connections |
 //! | `prepared.rs` | what one connection's server has prepared |
 //! | `keyword.rs` | what kind of statement a text begins with |
-//! | `flight.rs` | the requests in flight: what each waits for, and their groups |
+//! | `flight.rs` | a request in flight: what it waits for, what it has returned |
+//! | `flights.rs` | the queue of the requests in flight, and their groups |
 //! | `answer.rs` | what a message means for the request whose answer comes |
+//! | `copy.rs` | COPY from and to the program |
 //! | `usual.rs` | the four messages that nearly every answer consists of, on a short way |
 //! | `rows.rs` | the rows among the messages |
 //! | `group.rs` | the end of a group: what became of each request |
@@ -36,10 +38,12 @@ mod answer;
 mod buffer;
 mod cancel;
 mod catalogue;
+mod copy;
 mod cursor;
 mod deadline;
 mod event;
 mod flight;
+mod flights;
 mod group;
 mod keyword;
 mod lease;
@@ -73,7 +77,8 @@ use self::answer::tag_text;
 pub(crate) use self::buffer::Message;
 use self::buffer::{Next, RecvBuffer, SendBuffer};
 use self::cancel::Cancel;
-use self::flight::{Flights, MOST_KEPT};
+use self::flights::{Flights, MOST_KEPT};
+pub(crate) use self::keyword::has_copy_options;
 use self::prepared::Prepared;
 use self::startup::Startup;
 use self::time::Clock;
@@ -206,6 +211,8 @@ pub(crate) enum Step {
     Command,
     /// A request is complete.
     Complete,
+    /// A piece of the data of the current request, a COPY, was found.
+    CopyData,
     /// The connection is broken, and everything has been told before.
     Broken,
 }
@@ -446,6 +453,10 @@ impl Engine {
                 Some(Event::CommandComplete { ticket: self.whose, tag: self.command_tag() })
             }
             Step::Complete => Some(Event::Complete { ticket: self.whose }),
+            Step::CopyData => {
+                let ticket = self.whose;
+                self.copied(self.found).map(|data| Event::CopyData { ticket, data })
+            }
             Step::Pending => self.pending.pop_front(),
             Step::Starved | Step::Consumed | Step::Broken => None,
         }
@@ -464,7 +475,19 @@ impl Engine {
         Some(RowRef::new(columns, cells, &self.cells))
     }
 
-    /// Whose row or command it is, or who is complete, as a step has found.
+    /// The message that a step has found.
+    #[inline]
+    pub(crate) fn found(&self) -> Message {
+        self.found
+    }
+
+    /// The data of a COPY in a message that was found.
+    #[inline]
+    pub(crate) fn copied(&self, message: Message) -> Option<&[u8]> {
+        self.recv.frame(message).map(|frame| frame.body)
+    }
+
+    /// Whose row, command or data it is, or who is complete, as a step has found.
     #[inline]
     pub(crate) fn whose(&self) -> Ticket {
         self.whose

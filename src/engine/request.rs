@@ -71,6 +71,20 @@ pub enum Request<'a> {
         /// How many rows at most; 0 for all that are left.
         max_rows: u32,
     },
+    /// COPY from the program: its data go by [`Engine::copy_data`](super::Engine::copy_data) and end
+    /// with [`copy_done`](super::Engine::copy_done) or [`copy_fail`](super::Engine::copy_fail). Until
+    /// then no other request is taken ([`PgError::Busy`](crate::PgError::Busy)). It is a group of its
+    /// own.
+    CopyIn {
+        /// One `COPY ... FROM STDIN`.
+        sql: &'a str,
+    },
+    /// COPY to the program: the data come as [`Event::CopyData`](super::Event::CopyData). It is a
+    /// group of its own.
+    CopyOut {
+        /// One `COPY ... TO STDOUT`.
+        sql: &'a str,
+    },
     /// Close a prepared statement on this connection; it can still be run again.
     Close {
         /// The statement.

@@ -25,6 +25,7 @@ impl Engine {
     /// - it is not ready yet, or a limit is reached: `max_in_flight` requests are unanswered or
     ///   their results not taken, or `max_send_buffer` bytes wait to be sent
     ///   ([`PgError::WouldBlock`]: take events, send, and try again),
+    /// - a [`Request::CopyIn`] stands before it whose data have not ended ([`PgError::Busy`]),
     /// - a parameter cannot be encoded ([`PgError::Parameter`]) or the number of parameters is not
     ///   the statement's,
     /// - the text contains a NUL byte, is a COPY from STDIN or to STDOUT, the message would be
@@ -132,7 +133,7 @@ impl Engine {
         // Close is written only here, directly after the Sync of the group before: in a failed
         // group it would be skipped. The simple protocol has none.
         let is_simple = match request {
-            Request::Simple { .. } => true,
+            Request::Simple { .. } | Request::CopyIn { .. } | Request::CopyOut { .. } => true,
             Request::Query { .. } | Request::Batch { .. } => {
                 submit.mode.unwrap_or(self.mode) == ExecutionMode::Simple
             }
@@ -188,6 +189,10 @@ impl Engine {
         if self.startup.is_some() || self.broken.is_some() || self.terminated {
             return;
         }
+        if let Some(last) = self.flights.len().checked_sub(1) {
+            // It would be taken for data.
+            self.give_up_copy(last);
+        }
         self.end_group();
         let start = self.send.end();
         let draft = Draft { engine: self, start };
@@ -231,6 +236,14 @@ impl Engine {
         {
             return Err(PgError::WouldBlock);
         }
+        if self.flights.takes_data() {
+            return Err(PgError::Busy);
+        }
+        if submit.delivery == Delivery::Collect && matches!(request, Request::CopyOut { .. }) {
+            return Err(PgError::Usage(
+                "the data of a COPY are not collected: they come as events".to_owned(),
+            ));
+        }
         let makes_handle = matches!(request, Request::Prepare { .. } | Request::OpenCursor { .. });
         if submit.delivery.tells_rows() && makes_handle {
             return Err(PgError::Usage(
@@ -258,6 +271,9 @@ impl Engine {
             return;
         }
         self.end_group();
+        if let Some(last) = self.flights.len().checked_sub(1) {
+            self.give_up_copy(last);
+        }
         self.terminated = true;
         let mut index = 0;
         while index < self.flights.len() {

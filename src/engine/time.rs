@@ -116,12 +116,22 @@ impl Engine {
                 index += 1;
                 continue;
             };
+            if self.copy_moves(index) {
+                if let Some(request) = self.flights.get_mut(index) {
+                    request.deadline = deadline.again(now);
+                }
+                index += 1;
+                continue;
+            }
+            let Some(request) = self.flights.get(index) else { break };
             let (ticket, delivery, standing) = (request.ticket, request.delivery, request.standing);
             let is_sent = request.is_sent(self.send.sent_up_to());
             let doing = if first_late.is_some_and(|first| index > first) {
                 "waiting for the late answer to an earlier query"
             } else if self.cancel.is_under_way() && !is_sent {
                 "waiting for the end of a cancel request"
+            } else if request.is_copy() {
+                "waiting for a COPY to go on"
             } else {
                 "waiting for the answer to a query"
             };
@@ -179,11 +189,12 @@ impl Engine {
 
     /// Gives a request another deadline: one that streams has one for each step.
     pub fn set_deadline(&mut self, ticket: Ticket, deadline: Option<Deadline>) {
-        let index = self.flights.find(ticket);
-        if let Some(request) = index.and_then(|index| self.flights.get_mut(index)) {
+        let Some(index) = self.flights.find(ticket) else { return };
+        if let Some(request) = self.flights.get_mut(index) {
             if request.standing == Standing::Wanted {
                 request.deadline = deadline;
                 self.clock.notice(deadline);
+                self.mark_progress(index);
             }
         }
     }
@@ -293,6 +304,7 @@ impl Engine {
     /// Lets the answer of a request be drained.
     fn abandon(&mut self, index: usize, standing: Standing, patience: Option<Deadline>) {
         self.row_run = None;
+        self.give_up_copy(index);
         if let Some(request) = self.flights.get_mut(index) {
             request.deadline = patience;
             request.rows = None;

@@ -51,6 +51,11 @@ impl Engine {
                         return Step::Row;
                     }
                 }
+                (tag::COPY_DATA, Phase::CopyData) => {
+                    self.whose = request.ticket;
+                    self.found = self.recv.consume_to(behind.len(), kind, body.len());
+                    return request.copied();
+                }
                 (tag::BIND_COMPLETE, Phase::Bind) if body.is_empty() && !request.describes() => {
                     if request.bound() && request.delivery == Delivery::Events {
                         self.recv.consume_to(behind.len(), kind, 0);

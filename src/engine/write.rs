@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::Engine;
 use super::catalogue::LONGEST_CACHED;
+use super::copy::Progress;
 use super::cursor::Portal;
 use super::flight::{Execute, Kind, Sql};
 use super::keyword::{copy_direction, runs_from_description};
@@ -88,6 +89,15 @@ impl Engine {
             Request::Simple { sql } => self.write_simple(sql, submit),
             Request::OpenCursor { sql, params } => self.write_open(sql, params),
             Request::Fetch { cursor, max_rows } => self.write_fetch(cursor.portal(), max_rows),
+            Request::CopyIn { sql } => {
+                Self::check_copy(sql, "copy_in")?;
+                let kind = Kind::CopyIn { open: true, progress: Progress::default() };
+                self.write_string(sql, submit, kind)
+            }
+            Request::CopyOut { sql } => {
+                Self::check_copy(sql, "copy_out")?;
+                self.write_string(sql, submit, Kind::CopyOut { progress: Progress::default() })
+            }
             Request::Close { .. } | Request::Sync => Ok(Written::new(Kind::Sync, Sql::Nothing)),
         }
     }
@@ -285,6 +295,11 @@ impl Engine {
 
     fn write_simple(&mut self, sql: &str, submit: &Submit) -> PgResult<Written> {
         refuse_copy(sql)?;
+        self.write_string(sql, submit, Kind::Simple)
+    }
+
+    /// A Query message.
+    fn write_string(&mut self, sql: &str, submit: &Submit, kind: Kind) -> PgResult<Written> {
         if self.flights.is_open() || !submit.sync {
             return Err(PgError::Usage(
                 "the simple protocol has no place in a group: it ends each of its queries itself; \
@@ -293,7 +308,7 @@ impl Engine {
             ));
         }
         frontend::query(self.send.writer(), sql)?;
-        Ok(Written { has_sync: true, ..Written::new(Kind::Simple, Sql::Text(Rc::from(sql))) })
+        Ok(Written { has_sync: true, ..Written::new(kind, Sql::Text(Rc::from(sql))) })
     }
 }
 

@@ -152,8 +152,14 @@ mod tests {
         let overflow = BufferOverflow { size: 11, limit: 10, setting: "max_message_size" };
         let (rust_type, pg_type) = ("i16", why());
         let conversion = ConversionError { column: None, rust_type, pg_type, message: why() };
-        let parameter =
-            ParameterError { index: None, set: None, rust_type, pg_type: None, message: why() };
+        let parameter = ParameterError {
+            index: None,
+            set: None,
+            column: None,
+            rust_type,
+            pg_type: None,
+            message: why(),
+        };
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         vec![
             (PgError::Io(reset), ErrorClass::Transient),

@@ -31,8 +31,11 @@ impl fmt::Display for ConversionError {
 pub struct ParameterError {
     /// The parameter's number, where it is known: 1 for `$1`.
     pub index: Option<usize>,
-    /// Which parameter set of a batch the value is in, counted from 0; `None` outside batches.
+    /// Which parameter set of a batch, or which row of a COPY, the value is in, counted from 0;
+    /// `None` outside of these.
     pub set: Option<usize>,
+    /// The column of a COPY that the value is for; `None` for a parameter.
+    pub column: Option<String>,
     /// The Rust type of the value, as [`std::any::type_name`] gives it.
     pub rust_type: &'static str,
     /// The SQL type that the value was to be sent as, where one is known.
@@ -43,12 +46,18 @@ pub struct ParameterError {
 
 impl fmt::Display for ParameterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("parameter ")?;
-        if let Some(index) = self.index {
-            write!(f, "${index} ")?;
-        }
-        if let Some(set) = self.set {
-            write!(f, "of set {set} ")?;
+        match (&self.column, self.set) {
+            (Some(column), Some(row)) => write!(f, "row {}, column \"{column}\" ", row + 1)?,
+            (Some(column), None) => write!(f, "column \"{column}\" ")?,
+            (None, set) => {
+                f.write_str("parameter ")?;
+                if let Some(index) = self.index {
+                    write!(f, "${index} ")?;
+                }
+                if let Some(set) = set {
+                    write!(f, "of set {set} ")?;
+                }
+            }
         }
         write!(f, "({}", short_type_name(self.rust_type))?;
         if let Some(pg_type) = &self.pg_type {
@@ -94,6 +103,7 @@ mod tests {
         let mut error = ParameterError {
             index: Some(2),
             set: None,
+            column: None,
             rust_type: std::any::type_name::<&str>(),
             pg_type: Some("text".to_owned()),
             message: "a NUL byte at 3".to_owned(),
@@ -106,6 +116,21 @@ mod tests {
         assert_eq!(error.to_string(), "parameter of set 17 (&str): a NUL byte at 3");
         error.set = None;
         assert_eq!(error.to_string(), "parameter (&str): a NUL byte at 3");
+    }
+
+    #[test]
+    fn h49_the_error_of_a_cell_names_its_row_and_column() {
+        let mut error = ParameterError {
+            index: None,
+            set: Some(2),
+            column: Some("at".to_owned()),
+            rust_type: std::any::type_name::<i64>(),
+            pg_type: Some("timestamptz".to_owned()),
+            message: "no".to_owned(),
+        };
+        assert_eq!(error.to_string(), "row 3, column \"at\" (i64 as timestamptz): no");
+        error.set = None;
+        assert_eq!(error.to_string(), "column \"at\" (i64 as timestamptz): no");
     }
 
     #[test]

@@ -91,8 +91,8 @@ impl fmt::Display for PgError {
                 error.fmt(f)
             }
             Self::Busy => f.write_str(
-                "busy: requests that deliver events are unfinished; nothing was sent, take their \
-                 events first",
+                "busy: requests that deliver events, or a COPY from this side, are unfinished; nothing \
+                 was sent, take their events or end the COPY first",
             ),
             Self::PoolTimeout(why) => write!(f, "timed out waiting for a pooled connection: {why}"),
             Self::PoolExhausted(why) => write!(f, "connection pool exhausted: {why}"),
@@ -243,8 +243,8 @@ mod tests {
             ),
             (
                 PgError::Busy,
-                "busy: requests that deliver events are unfinished; nothing was sent, take their \
-                 events first",
+                "busy: requests that deliver events, or a COPY from this side, are unfinished; nothing \
+                 was sent, take their events or end the COPY first",
             ),
             (PgError::PoolTimeout(why()), "timed out waiting for a pooled connection: why"),
             (PgError::PoolExhausted(why()), "connection pool exhausted: why"),

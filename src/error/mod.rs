@@ -131,8 +131,9 @@ pub enum PgError {
         /// transaction.
         undone: bool,
     },
-    /// A blocking call was refused because requests that deliver events are unfinished. Nothing
-    /// was sent: take their events first, then call again.
+    /// A blocking call was refused because requests that deliver events are unfinished, or a request
+    /// because a COPY FROM STDIN before it still takes data. Nothing was sent: take the events or end
+    /// the COPY first, then call again.
     Busy,
     /// No connection of the pool came free within the checkout timeout; why.
     PoolTimeout(String),
@@ -353,6 +354,7 @@ mod tests {
         let parameter = ParameterError {
             index: None,
             set: None,
+            column: None,
             rust_type: "str",
             pg_type: None,
             message: "a NUL byte".to_owned(),

@@ -175,6 +175,24 @@ impl Socket {
             unsafe { libc::send(self.fd.as_raw_fd(), start, length, SEND_FLAGS) }
         })
     }
+
+    /// [`send`](Self::send) of two pieces, one behind the other.
+    pub(crate) fn send_both(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        let second = second.get(..LONGEST_SEND - first.len()).unwrap_or(second);
+        let piece = |bytes: &[u8]| libc::iovec {
+            // sendmsg(2) reads only, although it takes a pointer to what could be written.
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        };
+        let mut pieces = [piece(first), piece(second)];
+        // SAFETY: a msghdr is plain data, for which all zeros are "nothing".
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = pieces.as_mut_ptr();
+        message.msg_iovlen = 2;
+        // SAFETY: the message names `pieces`, which name `first` and `second`; all of them outlive
+        // the call, and sendmsg(2) only reads what they name.
+        transfer(|| unsafe { libc::sendmsg(self.fd.as_raw_fd(), &message, SEND_FLAGS) })
+    }
 }
 
 impl AsFd for Socket {

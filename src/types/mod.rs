@@ -40,6 +40,7 @@
 
 mod array;
 mod cell;
+mod convert;
 mod geometric;
 mod inet;
 mod map;
@@ -65,10 +66,11 @@ pub use self::numeric::Numeric;
 pub use self::oid::Oid;
 pub use self::oid_table::{TypeInfo, TypeKind};
 pub use self::out::Out;
-pub use self::params::Params;
+pub use self::params::{ParamVisitor, Params};
 pub use self::temporal::{Date, Interval, Time, Timestamp, Timestamptz};
 pub use self::traits::{Encoded, FromSql, StaticType, ToParam, ToSql};
 pub use self::typed::{Typed, Untyped};
 pub use self::value::PgValue;
 
-pub(crate) use self::typed::encode_as;
+pub(crate) use self::convert::{Target, encode_cell};
+pub(crate) use self::typed::{encode_as, encode_text};

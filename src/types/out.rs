@@ -87,6 +87,16 @@ impl<'a> Out<'a> {
         Ok(())
     }
 
+    /// Takes back what was written behind the first `length` bytes of this value.
+    pub(crate) fn truncate(&mut self, length: usize) {
+        self.buf.truncate(self.start + length);
+    }
+
+    /// What was written behind the first `length` bytes of this value.
+    pub(crate) fn written(&mut self, length: usize) -> &mut [u8] {
+        self.buf.get_mut(self.start + length..).unwrap_or_default()
+    }
+
     /// How many bytes this value has so far.
     #[inline]
     pub fn len(&self) -> usize {

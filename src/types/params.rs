@@ -1,6 +1,7 @@
 //! Lists of parameters: slices, arrays, vectors and tuples.
 
 use super::ToSql;
+use crate::error::PgResult;
 
 /// The parameters of a query, `$1` first.
 ///
@@ -27,6 +28,32 @@ pub trait Params {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Hands each one to `visitor`, in order, up to the first error: as the type that it is, where
+    /// that is known, so that nothing has to be found out for each.
+    ///
+    /// # Errors
+    ///
+    /// What the visitor returns.
+    #[inline]
+    fn visit<V: ParamVisitor>(&self, visitor: &mut V) -> PgResult<()>
+    where
+        Self: Sized,
+    {
+        (0..self.len())
+            .filter_map(|index| self.param(index))
+            .try_for_each(|param| visitor.take(param))
+    }
+}
+
+/// What [`Params::visit`] hands the parameters to.
+pub trait ParamVisitor {
+    /// Takes the next parameter.
+    ///
+    /// # Errors
+    ///
+    /// Whatever ends the visit.
+    fn take<T: ToSql + ?Sized>(&mut self, param: &T) -> PgResult<()>;
 }
 
 impl<T: ToSql> Params for [T] {
@@ -85,6 +112,11 @@ macro_rules! tuple {
                     $($index => Some(&self.$index),)+
                     _ => None,
                 }
+            }
+            #[inline]
+            fn visit<V: ParamVisitor>(&self, visitor: &mut V) -> PgResult<()> {
+                $(visitor.take(&self.$index)?;)+
+                Ok(())
             }
         }
     };

@@ -281,6 +281,7 @@ pub(crate) fn unsendable<T: ?Sized>(pg_type: Option<&str>, why: impl Into<String
     PgError::Parameter(Box::new(ParameterError {
         index: None,
         set: None,
+        column: None,
         rust_type: std::any::type_name::<T>(),
         pg_type: pg_type.map(str::to_owned),
         message: why.into(),

@@ -47,7 +47,11 @@ pub struct Typed<T>(pub T, pub Oid);
 pub struct Untyped<T>(pub T);
 
 /// Writes the text form of `value`, whichever form it has by itself.
-fn encode_text(value: &dyn ToSql, types: &TypeMap, out: &mut Out<'_>) -> PgResult<Encoded> {
+pub(crate) fn encode_text(
+    value: &dyn ToSql,
+    types: &TypeMap,
+    out: &mut Out<'_>,
+) -> PgResult<Encoded> {
     if value.declare(types) == Oid::UNSPECIFIED {
         // Without a declared type there is no binary form: it is text or NULL already.
         return value.encode(types, out);

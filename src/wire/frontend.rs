@@ -445,6 +445,19 @@ pub fn copy_data(buf: &mut Vec<u8>, data: &[u8]) -> Result<(), Unwritable> {
     })
 }
 
+/// The beginning of a CopyData with `length` bytes of data, which are sent from elsewhere.
+///
+/// # Errors
+///
+/// [`Unwritable::TooLong`].
+pub(crate) fn copy_data_header(buf: &mut Vec<u8>, length: usize) -> Result<(), Unwritable> {
+    // The length counts itself.
+    let length = length_i32(length.saturating_add(4))?;
+    buf.push(b'd');
+    buf.extend_from_slice(&length.to_be_bytes());
+    Ok(())
+}
+
 /// CopyFail: the COPY fails with `reason`.
 ///
 /// # Errors

@@ -63,6 +63,15 @@ fn engines_in_exchange() -> Vec<(&'static str, Engine)> {
     add("simple rows", simple, &[frames::row_description(&columns)]);
     add("prepare", Request::Prepare { sql: "select 1", types: &[] }, &[frames::parse_complete()]);
     add("sync", Request::Sync, &[]);
+    let copy_in = Request::CopyIn { sql: "copy t from stdin" };
+    add("copy in", copy_in, &[]);
+    add("copy in begun", copy_in, &[frames::copy_in_response(0, &[0])]);
+    let copy_out = Request::CopyOut { sql: "copy t to stdout" };
+    let begun = frames::copy_out_response(0, &[0]);
+    add("copy out", copy_out, &[]);
+    add("copy out begun", copy_out, std::slice::from_ref(&begun));
+    add("copy out data", copy_out, &[begun.clone(), frames::copy_data(b"1\n")]);
+    add("copy out done", copy_out, &[begun, frames::copy_done()]);
     list
 }
 

@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
-use chopin_pg::{ExecutionMode, PgConnection, PgError, SqlState};
+use chopin_pg::{
+    CopyIn, CopyOptions, CopyOut, Delivery, ExecutionMode, PgConnection, PgError, Request, SqlState,
+};
 
 use super::golden;
-use crate::support::{assert_usable, connect, traced};
+use crate::support::{assert_usable, connect, run_events, traced};
 
 /// The first object id that is given to what users create (`FirstNormalObjectId`).
 const FIRST_OF_USERS: u32 = 16_384;
@@ -205,6 +207,18 @@ fn b7_b25_trace_of_a_cancel() {
 }
 
 #[test]
+fn b12_trace_of_copies_in_and_out() {
+    trace("copy", "create temp table t (x int4, y text)", |db| {
+        let mut writer = db.copy_in("copy t from stdin").unwrap();
+        writer.write_row((1, "one")).unwrap();
+        writer.write_row((2, None::<&str>)).unwrap();
+        assert_eq!(writer.finish().unwrap(), 2);
+        let data = db.copy_out("copy t to stdout").unwrap().read_all().unwrap();
+        assert_eq!(data, b"1\tone\n2\t\\N\n");
+    });
+}
+
+#[test]
 fn b10_portals_that_are_suspended_are_traced() {
     trace("portal_suspended", "begin", |db| {
         let mut cursor = db.query_cursor("select generate_series(1, $1::int4)", (3,)).unwrap();
@@ -213,5 +227,51 @@ fn b10_portals_that_are_suspended_are_traced() {
         assert_eq!(db.fetch(&mut cursor, 2).unwrap().len(), 1);
         db.close_cursor(cursor).unwrap();
         db.commit().unwrap();
+    });
+}
+
+#[test]
+fn b12_trace_of_typed_copies() {
+    trace("copy_binary", "create temp table t (x int4, y text)", |db| {
+        let options = CopyOptions::binary;
+        let mut writer = db.copy_in(CopyIn::table("t").options(options())).unwrap();
+        writer.write_row((1, "one")).unwrap();
+        assert_eq!(writer.finish().unwrap(), 1);
+        let mut reader = db.copy_out(CopyOut::table("t").options(options())).unwrap();
+        let row = reader.next_row().unwrap().unwrap();
+        assert_eq!(row.to::<(i32, &str)>().unwrap(), (1, "one"));
+        assert!(reader.next_row().unwrap().is_none());
+    });
+}
+
+/// One that fails at its start, in its data, in its output; what stands around them succeeds.
+#[test]
+fn h6_trace_of_copies_that_fail() {
+    trace("copy_errors", "create temp table t (x int4)", |db| {
+        for sql in ["copy no_such from stdin", "copy t from stdin"] {
+            let ticket = db.submit(Request::CopyIn { sql }, Delivery::Events).unwrap();
+            db.copy_data(ticket, b"1\n").unwrap();
+            db.copy_data(ticket, b"two\n").unwrap();
+            db.copy_done(ticket).unwrap();
+            run_events(db, 1, |_| {}).unwrap();
+        }
+        let sql = "copy (select 1 / (1 - i) from generate_series(0, 1) i) to stdout";
+        let _ticket = db.submit(Request::CopyOut { sql }, Delivery::Events).unwrap();
+        let _ticket = db.submit(Request::Sync, Delivery::Events).unwrap();
+        run_events(db, 2, |_| {}).unwrap();
+    });
+}
+
+#[test]
+fn s9_19_trace_of_copies_that_are_given_up() {
+    trace("copy_given_up", "create temp table t (x int4)", |db| {
+        let ticket =
+            db.submit(Request::CopyIn { sql: "copy t from stdin" }, Delivery::Events).unwrap();
+        db.copy_data(ticket, b"1\n").unwrap();
+        db.copy_fail(ticket, "no more").unwrap();
+        run_events(db, 1, |_| {}).unwrap();
+        drop(db.copy_in("copy t from stdin").unwrap());
+        let _ticket = db.submit(Request::Sync, Delivery::Events).unwrap();
+        run_events(db, 1, |_| {}).unwrap();
     });
 }

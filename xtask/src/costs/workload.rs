@@ -100,7 +100,7 @@ impl Workload {
 
 /// The goals are those for which the driver was designed. A large result takes as many system calls
 /// as it has pieces.
-pub(super) const WORKLOADS: [Workload; 7] = [
+pub(super) const WORKLOADS: [Workload; 9] = [
     Workload {
         name: "w1",
         title: "select by key, one after the other",
@@ -150,6 +150,22 @@ pub(super) const WORKLOADS: [Workload; 7] = [
         system_calls: None,
     },
     Workload {
+        name: "w4in",
+        title: "typed rows of 3 columns, binary COPY in",
+        runs: [10_000, 110_000],
+        instructions: Some(120.0),
+        allocations: Some(0.0),
+        system_calls: None,
+    },
+    Workload {
+        name: "w4out",
+        title: "typed rows of 3 columns, binary COPY out",
+        runs: [10_000, 110_000],
+        instructions: Some(200.0),
+        allocations: Some(0.0),
+        system_calls: None,
+    },
+    Workload {
         name: "w6",
         title: "select by key, 64 connections, one loop",
         runs: [1_000, 11_000],
@@ -166,7 +182,7 @@ mod tests {
     #[test]
     fn workloads_are_found_by_name() {
         assert_eq!(Workload::called("w2q").unwrap().title, "the same, 100 in flight, a Sync each");
-        assert!(Workload::called("w4").is_none());
+        assert!(Workload::called("w5").is_none());
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Outcome {
 }
 
 #[test]
-fn s5_1_s5_2_s5_3_data_go_in_as_they_are() {
+fn s5_1_s5_2_s5_3_s8_6_data_go_in_as_they_are() {
     let mut db = with_table("id int4, word text");
     let mut writer = db.copy_in("copy t from stdin").unwrap();
     writer.write_data(b"1\tone\n2\t").unwrap();
@@ -149,7 +149,7 @@ fn s5_1_s5_2_s5_3_data_go_in_as_they_are() {
 }
 
 #[test]
-fn s5_2_rows_are_escaped_for_the_format_in_force() {
+fn s5_2_s8_6_rows_are_escaped_for_the_format_in_force() {
     let mut db = with_table("id int4, word text");
     let tricky = "a\tb\\c\nd\re,f\"g";
     for options in [
@@ -210,7 +210,7 @@ fn s5_2_a_writer_is_an_io_write() {
 }
 
 #[test]
-fn s5_4_s5_5_data_come_out_in_chunks_or_as_a_whole() {
+fn s5_4_s5_5_s8_6_data_come_out_in_chunks_or_as_a_whole() {
     let mut db = connect();
     let sql = "copy (select i, 'number ' || i from generate_series(1, 3) i) to stdout (format csv)";
     let whole = b"1,number 1\n2,number 2\n3,number 3\n";
@@ -239,7 +239,7 @@ fn s5_4_s5_5_data_come_out_in_chunks_or_as_a_whole() {
 }
 
 #[test]
-fn s5_6_s9_19_a_copy_that_is_given_up_stores_nothing() {
+fn s5_6_s8_6_s9_19_a_copy_that_is_given_up_stores_nothing() {
     let mut db = with_table("id int4");
     for rows in [0, 1, 100_000] {
         let mut writer = db.copy_in("copy t from stdin").unwrap();

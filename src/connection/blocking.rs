@@ -68,8 +68,7 @@ impl PgConnection {
         request: Request<'_>,
         submit: Submit,
     ) -> PgResult<Ticket> {
-        self.check_not_busy()?;
-        self.check_no_open_group()?;
+        self.begin_call()?;
         match self.engine.submit(request, submit) {
             Err(PgError::WouldBlock) => self.submit_when_possible(request, submit),
             other => other,
@@ -88,6 +87,18 @@ impl PgConnection {
             }
         }
         Err(PgError::WouldBlock)
+    }
+
+    /// A blocking call that asks the server for something begins, if it may be made.
+    #[inline]
+    pub(super) fn begin_call(&mut self) -> PgResult<()> {
+        self.check_not_busy()?;
+        self.check_no_open_group()?;
+        if self.engine.in_flight() > 0 {
+            // While the program did something else nobody has looked for late answers.
+            self.engine.renew_patience(Instant::now());
+        }
+        Ok(())
     }
 
     /// Whether a blocking call may be made: not while events are to be taken that it would swallow.
@@ -174,19 +185,6 @@ impl PgConnection {
             Event::Ready => self.in_login = false,
             // Parameters are kept by the session.
             _ => {}
-        }
-        let count = self.dropped_messages() - self.dropped_told;
-        if count > 0 {
-            self.tell_dropped(count);
-        }
-    }
-
-    /// The program is told that messages were dropped; one event says it of many.
-    fn tell_dropped(&mut self, more: u64) {
-        self.dropped_told += more;
-        match self.set_aside.back_mut() {
-            Some(Event::MessagesDropped { count }) => *count += more,
-            _ => self.set_aside.push_back(Event::MessagesDropped { count: more }),
         }
     }
 }

@@ -14,21 +14,23 @@ impl PgConnection {
     /// [`fetch`](Self::fetch) or [`fetch_stream`](Self::fetch_stream).
     ///
     /// A cursor lives in a transaction, at most until its end; other requests may be made between
-    /// two fetches. It sees the data as they were when it was opened. Dropped, it is closed together
+    /// two fetches. It sees the data as they were when it was opened, and no
+    /// later changes, not even of the same transaction. Dropped, it is closed together
     /// with one of the next requests.
     ///
     /// ```no_run
     /// # let mut connection = chopin_pg::PgConnection::connect(&chopin_pg::PgConfig::from_url("")?)?;
-    /// connection.begin()?;
-    /// let mut works = connection.query_cursor("select id, title from works", ())?;
-    /// while !works.is_done() {
-    ///     for row in connection.fetch(&mut works, 1_000)? {
-    ///         let (id, title): (i32, String) = row.to()?;
-    ///         connection.execute("insert into titles values ($1, $2)", &[&id, &title])?;
+    /// connection.transaction(|tx| {
+    ///     let mut works = tx.query_cursor("select id, title from works", ())?;
+    ///     while !works.is_done() {
+    ///         for row in tx.fetch(&mut works, 1_000)? {
+    ///             let (id, title): (i32, String) = row.to()?;
+    ///             tx.execute("insert into titles values ($1, $2)", &[&id, &title])?;
+    ///         }
     ///     }
-    /// }
-    /// connection.commit()?;
-    /// # Ok::<(), chopin_pg::PgError>(())
+    ///     Ok(())
+    /// })
+    /// # .map_err(|error: chopin_pg::PgError| error)
     /// ```
     ///
     /// # Errors
@@ -57,8 +59,9 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// [`PgError::Usage`] for more than `i32::MAX` rows; the server's error `34000` when the
-    /// transaction of the cursor is over; else as [`query`](Self::query).
+    /// [`PgError::Usage`] for more than `i32::MAX` rows, and after a fetch that took too long: its rows
+    /// are lost. The server's error `34000` when the transaction of the cursor is over. Else as
+    /// [`query`](Self::query).
     pub fn fetch(&mut self, cursor: &mut Cursor, max_rows: u32) -> PgResult<Vec<Row>> {
         if cursor.is_done() {
             return Ok(Vec::new());
@@ -75,6 +78,9 @@ impl PgConnection {
     ///
     /// As [`stream`](Self::stream).
     pub fn fetch_stream(&mut self, cursor: &mut Cursor, max_rows: u32) -> PgResult<Rows<'_>> {
+        if cursor.is_done() {
+            return Ok(Rows::ended(self));
+        }
         self.stream_request(Request::Fetch { cursor, max_rows })
     }
 

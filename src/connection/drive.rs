@@ -478,6 +478,9 @@ impl PgConnection {
         deadline: Option<Instant>,
         mut attempt: impl FnMut(&mut Self) -> PgResult<Option<T>>,
     ) -> PgResult<Option<T>> {
+        if self.engine.in_flight() > 0 {
+            self.engine.renew_patience(Instant::now());
+        }
         loop {
             self.proceed_connecting();
             self.proceed_cancel();

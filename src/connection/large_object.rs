@@ -378,8 +378,7 @@ impl LargeObject<'_> {
     /// room: [`PgError::WouldBlock`] says to take an answer first.
     fn queue(&mut self, asked: Asked, sql: &str, params: &dyn Params) -> PgResult<()> {
         let connection = &mut *self.connection;
-        connection.check_not_busy()?;
-        connection.check_no_open_group()?;
+        connection.begin_call()?;
         // Each has its time when it is waited for.
         let submit = Submit::new(Delivery::Collect);
         let limit = connection.operation_deadline();

@@ -111,6 +111,11 @@ impl PgConnection {
         if !self.set_aside.is_empty() {
             return Ok(self.set_aside.pop_front());
         }
+        let count = self.dropped_messages() - self.dropped_told;
+        if count > 0 {
+            self.dropped_told += count;
+            return Ok(Some(Event::MessagesDropped { count }));
+        }
         match self.engine.advance() {
             Step::Starved => Ok(None),
             // The two that come most often are not looked at a second time.

@@ -205,8 +205,7 @@ impl Pipeline<'_> {
 
     fn add(&mut self, request: Request<'_>) -> PgResult<usize> {
         if self.first.is_none() {
-            self.connection.check_not_busy()?;
-            self.connection.check_no_open_group()?;
+            self.connection.begin_call()?;
         }
         let submit = Submit::new(Delivery::Collect).no_sync();
         loop {

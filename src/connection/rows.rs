@@ -126,18 +126,22 @@ impl PgConnection {
         // Its deadline begins when the first row is waited for.
         let ticket = self.submit_blocking(request, Submit::new(delivery))?;
         self.flush();
-        let (tag, state) = (CommandTag::EMPTY, State::Streaming);
-        Ok(Rows {
-            connection: self,
-            ticket,
-            columns: None,
-            tag,
-            state,
-            next: None,
-            ahead: false,
-            waited: false,
-            until: None,
-        })
+        Ok(Rows::new(self, ticket, State::Streaming))
+    }
+}
+
+impl<'c> Rows<'c> {
+    #[inline]
+    fn new(connection: &'c mut PgConnection, ticket: Ticket, state: State) -> Self {
+        let (columns, tag, next, until) = (None, CommandTag::EMPTY, None, None);
+        let (ahead, waited) = (false, false);
+        Self { connection, ticket, columns, tag, state, next, ahead, waited, until }
+    }
+
+    /// A stream of nothing.
+    pub(super) fn ended(connection: &'c mut PgConnection) -> Self {
+        connection.last_tag.clear();
+        Self::new(connection, Ticket::NONE, State::Done)
     }
 }
 

@@ -66,6 +66,13 @@ impl Cancel {
         self.deadline
     }
 
+    /// Its end is awaited anew, if it has been for too long.
+    pub(super) fn renew(&mut self, now: Instant, deadline: Option<Deadline>) {
+        if self.deadline.is_some_and(|limit| limit.at <= now) {
+            self.deadline = deadline;
+        }
+    }
+
     /// When something is to be done.
     pub(super) fn next(&self) -> Option<Instant> {
         let deadline = self.deadline.map(|limit| limit.at);

@@ -14,7 +14,7 @@ use crate::row::Column;
 /// It lives until it is dropped or its transaction ends, whichever comes first, on the connection
 /// that opened it. To fetch from it afterwards is an error of the server
 /// (`34000 invalid_cursor_name`). A handle that is dropped closes its portal with one of the next
-/// requests.
+/// requests. After a fetch that took too long it refuses others: the rows of that one are lost.
 ///
 /// Source: PostgreSQL documentation, "Message Flow", "Extended Query" (named portals).
 pub struct Cursor {
@@ -30,6 +30,10 @@ pub(super) struct Portal {
     pub(super) columns: Option<Rc<[Column]>>,
     /// It has been run to its end.
     pub(super) is_done: Cell<bool>,
+    /// Rows were fetched from it that nobody has got: the fetch took too long.
+    pub(super) has_lost_rows: Cell<bool>,
+    /// Somebody has the handle.
+    pub(super) is_wanted: Cell<bool>,
 }
 
 impl Cursor {
@@ -60,6 +64,7 @@ impl Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
+        self.portal.is_wanted.set(false);
         note_dropped();
     }
 }

@@ -16,6 +16,11 @@ use super::statement::Statement;
 #[must_use]
 pub struct Ticket(pub(super) u64);
 
+impl Ticket {
+    /// That of no request.
+    pub(crate) const NONE: Self = Self(0);
+}
+
 /// How the answer to a request reaches the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {

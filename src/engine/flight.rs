@@ -183,7 +183,7 @@ pub(super) struct Aside {
 impl InFlight {
     /// A request that nobody has made.
     pub(super) const NONE: Self = Self {
-        ticket: Ticket(0),
+        ticket: Ticket::NONE,
         kind: Kind::Sync,
         phase: Phase::Bind,
         delivery: Delivery::Discard,
@@ -324,7 +324,7 @@ impl InFlight {
                 false
             }
             Kind::Fetch { portal } => {
-                portal.is_done.set(true);
+                portal.is_done.set(!portal.has_lost_rows.get());
                 true
             }
             _ => true,

@@ -92,6 +92,10 @@ impl Flights {
         self.queue.iter().map(Box::as_ref)
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut InFlight> {
+        self.queue.iter_mut().map(Box::as_mut)
+    }
+
     #[inline]
     pub(super) fn find(&self, ticket: Ticket) -> Option<usize> {
         if self.queue.front().is_some_and(|request| request.ticket == ticket) {

@@ -105,6 +105,8 @@ impl Engine {
             sql: Rc::from(request.sql.text()),
             columns: request.columns.take(),
             is_done: Cell::new(false),
+            has_lost_rows: Cell::new(false),
+            is_wanted: Cell::new(true),
         });
         self.prepared.opened(Rc::clone(&portal));
         Some(Cursor::new(portal))

@@ -244,7 +244,7 @@ impl Engine {
             pending: VecDeque::new(),
             finished: VecDeque::new(),
             found: Message::NONE,
-            whose: Ticket(0),
+            whose: Ticket::NONE,
             cells: Vec::new(),
             row_run: None,
             last_columns: None,

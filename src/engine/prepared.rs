@@ -309,11 +309,14 @@ impl Prepared {
             keep
         });
         self.portals.retain(|portal| {
-            let is_wanted = Rc::strong_count(portal) > 1;
-            if !is_wanted {
+            // One that is fetched from has to be looked at again.
+            let is_used = Rc::strong_count(portal) > 1;
+            let keep = portal.is_wanted.get() || is_used;
+            all &= portal.is_wanted.get() || !keep;
+            if !keep {
                 unwanted.push(Unwanted::Portal(portal.name.clone()));
             }
-            is_wanted
+            keep
         });
         if !all {
             // One that is being parsed has to be looked at again.

@@ -181,6 +181,23 @@ impl Engine {
         true
     }
 
+    /// Nobody has driven the connection for a while, and goes on now: what nobody waits for has had
+    /// its time without anybody looking, so it gets it again. The answer may be there.
+    pub fn renew_patience(&mut self, now: Instant) {
+        if self.clock.next.is_none_or(|next| next > now) {
+            return;
+        }
+        let patience = self.clock.patience(now);
+        for request in self.flights.iter_mut() {
+            let is_over = request.deadline.is_some_and(|limit| limit.at <= now);
+            if is_over && request.standing != Standing::Wanted {
+                request.deadline = patience;
+            }
+        }
+        self.cancel.renew(now, patience);
+        self.find_next_deadline();
+    }
+
     fn find_next_deadline(&mut self) {
         let all = self.flights.iter().filter_map(|request| request.deadline);
         let all = all.chain(self.clock.startup).map(|deadline| deadline.at);
@@ -306,6 +323,9 @@ impl Engine {
         self.row_run = None;
         self.give_up_copy(index);
         if let Some(request) = self.flights.get_mut(index) {
+            if let (Kind::Fetch { portal }, Standing::Late) = (&request.kind, standing) {
+                portal.has_lost_rows.set(true);
+            }
             request.deadline = patience;
             request.rows = None;
             request.delivery = Delivery::Discard;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use chopin_pg::{Cursor, Delivery, Event, PgConnection, PgError, Request, Row, TransactionStatus};
+use chopin_pg::{
+    Cursor, Delivery, Event, ExecutionMode, PgConnection, PgError, Request, Row, TransactionStatus,
+};
 
 use crate::support::*;
 
@@ -194,6 +196,18 @@ fn b10_a_cursor_that_is_dropped_is_closed() {
     db.close_cursor(kept).unwrap();
     assert_eq!(portals(&mut db), 0);
 
+    // Also one that is dropped while it is fetched from, by events.
+    let cursor = open(&mut db, 1);
+    let fetch = Request::Fetch { cursor: &cursor, max_rows: 1 };
+    let _ticket = db.submit(fetch, Delivery::Rows).unwrap();
+    drop(cursor);
+    db.flush();
+    let _ticket = db.submit(Request::Sync, Delivery::Events).unwrap();
+    run_events(&mut db, 2, |_| {}).unwrap();
+    let query = "select name from pg_cursors where name like 'chopin%'";
+    db.query_in(ExecutionMode::Unnamed, query, &[]).unwrap();
+    assert_eq!(portals(&mut db), 0);
+
     // A Close that a failed transaction has skipped does no harm.
     let cursor = open(&mut db, 1);
     db.execute("select 1 / 0", &[]).unwrap_err();
@@ -213,6 +227,9 @@ fn b10_statements_without_rows_are_done_at_once() {
     assert_eq!(db.fetch(&mut cursor, 1).unwrap().len(), 0);
     assert!(cursor.is_done());
     assert_eq!(db.last_command_tag(), "INSERT 0 2");
+    // The server would refuse to run it again, and the transaction would have failed.
+    assert!(db.fetch_stream(&mut cursor, 1).unwrap().next().unwrap().is_none());
+    assert!(db.fetch(&mut cursor, 1).unwrap().is_empty());
     assert_eq!(numbers(&db.query("select bit from bits", &[]).unwrap()), [1, 2]);
     db.rollback().unwrap();
 }
@@ -263,6 +280,11 @@ fn h1_h20_a_fetch_that_takes_too_long_leaves_nothing_behind() {
     // Rows trickle in all the time: that is no progress of the operation.
     let error = db.within(Duration::from_millis(100)).fetch(&mut cursor, 0).unwrap_err();
     assert!(matches!(error, PgError::Timeout(_)), "{error}");
+    // The rows of that fetch are lost: nothing is fetched that would pass over them.
+    assert!(!cursor.is_done());
+    let error = db.fetch(&mut cursor, 1).unwrap_err();
+    assert!(matches!(&error, PgError::Usage(why) if why.contains("rows are lost")), "{error}");
+    assert!(db.fetch_stream(&mut cursor, 1).is_err());
     db.rollback().unwrap();
     assert_usable(&mut db);
     assert_eq!(db.transaction_status(), TransactionStatus::Idle);

@@ -171,7 +171,8 @@ fn s7_3_what_could_not_begin_leaves_nothing_open() {
     let _ticket = tx.submit(Request::Query { sql: "select 1", params: &() }, Delivery::Events);
     assert!(matches!(tx.begin_savepoint("a"), Err(PgError::Busy)));
     run_events(&mut tx, 1, |_| {}).unwrap();
-    tx.set_io_timeout(Duration::ZERO);
+    let _ticket = tx.submit(slow, Delivery::Discard).unwrap();
+    tx.set_io_timeout(Duration::from_millis(10));
     let error = tx.begin_savepoint("a").unwrap_err();
     assert!(matches!(error, PgError::Timeout(_) | PgError::NotSent(_)), "{error}");
     tx.set_io_timeout(LONG);

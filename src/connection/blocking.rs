@@ -35,7 +35,7 @@ impl PgConnection {
 
     #[inline]
     fn ask_in(&mut self, mode: Option<ExecutionMode>, request: Request<'_>) -> PgResult<Outcome> {
-        let mut submit = Submit::new(Delivery::Collect).deadline(self.operation_deadline());
+        let mut submit = Submit::new(Delivery::Collect).deadline(self.begin_operation());
         submit.mode = mode;
         let ticket = self.submit_blocking(request, submit)?;
         self.finish(ticket)
@@ -43,17 +43,20 @@ impl PgConnection {
 
     /// The deadline of an operation that begins now: in [`io_timeout`](Self::io_timeout), or that of
     /// the [scope](Self::within). For [`submit_with`](Self::submit_with).
-    #[inline]
-    pub fn operation_deadline(&mut self) -> Option<Deadline> {
-        let now = Instant::now();
+    pub fn operation_deadline(&self) -> Option<Deadline> {
         match self.limit {
-            Limit::IoTimeout => {
-                let deadline = Deadline::after(now, "io_timeout", self.io_timeout);
-                self.fresh = deadline.map(|deadline| (deadline.at, self.io_timeout));
-                deadline
-            }
+            Limit::IoTimeout => Deadline::after(Instant::now(), "io_timeout", self.io_timeout),
             Limit::Scope(deadline) => deadline,
         }
+    }
+
+    /// [`operation_deadline`](Self::operation_deadline) for a call that waits next.
+    #[inline]
+    pub(super) fn begin_operation(&mut self) -> Option<Deadline> {
+        let deadline = self.operation_deadline();
+        let is_whole = matches!(self.limit, Limit::IoTimeout);
+        self.fresh = deadline.filter(|_| is_whole).map(|limit| (limit.at, self.io_timeout));
+        deadline
     }
 
     /// How long what nobody wants any more may take to come to its end.

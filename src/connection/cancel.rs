@@ -313,6 +313,8 @@ impl PgConnection {
     /// Cancels a stream of which nobody wants more, and waits for its end.
     pub(super) fn stop_now(&mut self, ticket: Ticket) -> PgResult<()> {
         self.engine.stop_now(ticket, Instant::now());
+        // The end of what stood before it may be here.
+        self.take_events()?;
         while self.engine.is_holding() {
             self.turn(None);
             self.take_events()?;

@@ -59,9 +59,9 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// [`PgError::Usage`] for more than `i32::MAX` rows, and after a fetch that took too long: its rows
-    /// are lost. The server's error `34000` when the transaction of the cursor is over. Else as
-    /// [`query`](Self::query).
+    /// [`PgError::Usage`] for more than `i32::MAX` rows, when the transaction of the cursor is over, and
+    /// after a fetch that took too long: its rows are lost. The server's error `34000` for a cursor of
+    /// another connection. Else as [`query`](Self::query).
     pub fn fetch(&mut self, cursor: &mut Cursor, max_rows: u32) -> PgResult<Vec<Row>> {
         if cursor.is_done() {
             return Ok(Vec::new());

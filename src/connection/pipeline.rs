@@ -288,8 +288,9 @@ impl Drop for Pipeline<'_> {
         // What became of its requests was told by their results, or nobody wants to know.
         let first = self.first;
         self.connection.set_aside.retain(|event| first.is_none() || event.ticket() < first);
+        let patience = self.connection.patience();
         for ticket in std::mem::take(&mut self.tickets) {
-            self.connection.discard(ticket);
+            self.connection.engine.leave(ticket, patience);
         }
     }
 }

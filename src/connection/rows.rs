@@ -52,8 +52,8 @@ pub struct Rows<'c> {
     next: Option<Beginning>,
     /// A row that was met on the way to the columns.
     ahead: bool,
-    /// The next row has been waited for, until this moment at most. Each row has its own deadline,
-    /// also the first one, before which the program may have taken its time too.
+    /// The next row has been waited for in this call, until this moment at most. Each has its own
+    /// deadline: the program may take its time between two.
     waited: bool,
     until: Option<Deadline>,
 }
@@ -120,8 +120,11 @@ impl PgConnection {
     pub(super) fn stream_request(&mut self, request: Request<'_>) -> PgResult<Rows<'_>> {
         self.last_tag.clear();
         // Only a string of statements has several results to keep apart.
-        let several = matches!(request, Request::Simple { .. })
-            || self.execution_mode() == ExecutionMode::Simple;
+        let several = match request {
+            Request::Simple { .. } => true,
+            Request::Query { .. } => self.execution_mode() == ExecutionMode::Simple,
+            _ => false,
+        };
         let delivery = if several { Delivery::Events } else { Delivery::Rows };
         // Its deadline begins when the first row is waited for.
         let ticket = self.submit_blocking(request, Submit::new(delivery))?;
@@ -158,14 +161,12 @@ impl Rows<'_> {
         if !self.ahead {
             // Nearly always the next row is here.
             if let Some(message) = self.connection.engine.next_of_run() {
-                self.waited = false;
                 return Ok(self.connection.engine.row_of_run(message));
             }
         }
         if !self.find(false)? {
             return Ok(None);
         }
-        self.waited = false;
         Ok(self.connection.engine.row())
     }
 
@@ -192,9 +193,7 @@ impl Rows<'_> {
     ///
     /// As [`next`](Self::next).
     pub fn next_result(&mut self) -> PgResult<bool> {
-        while self.find(false)? {
-            self.waited = false;
-        }
+        while self.find(false)? {}
         (self.columns, self.tag, self.state) = match self.next.take() {
             Some(Beginning::Columns(columns)) => (columns, CommandTag::EMPTY, State::Streaming),
             Some(Beginning::End(tag)) => (None, tag, State::EndOfResult),
@@ -269,6 +268,8 @@ impl Rows<'_> {
         if std::mem::take(&mut self.ahead) {
             return Ok(true);
         }
+        // The program may have taken its time since the last call.
+        self.waited = false;
         while self.state == State::Streaming || self.state == State::EndOfResult {
             match self.connection.engine.advance() {
                 Step::Row => return Ok(true),
@@ -344,7 +345,7 @@ impl Rows<'_> {
     fn wait(&mut self) {
         let connection = &mut *self.connection;
         if !std::mem::replace(&mut self.waited, true) {
-            self.until = connection.operation_deadline();
+            self.until = connection.begin_operation();
         } else {
             // The engine is told of it only when it is over, which is rare.
             if self.until.is_some_and(|until| until.at <= Instant::now()) {

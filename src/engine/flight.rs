@@ -324,7 +324,7 @@ impl InFlight {
                 false
             }
             Kind::Fetch { portal } => {
-                portal.is_done.set(!portal.has_lost_rows.get());
+                portal.done();
                 true
             }
             _ => true,

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::cursor::{Cursor, Portal};
+use super::cursor::{Cursor, Portal, PortalState};
 use super::event::{Delivery, Event, Outcome, Ticket};
 use super::flight::{Execute, InFlight, Kind, Sql};
 use super::flights::{Failure, Remedy};
@@ -104,8 +104,7 @@ impl Engine {
             name: portal.clone(),
             sql: Rc::from(request.sql.text()),
             columns: request.columns.take(),
-            is_done: Cell::new(false),
-            has_lost_rows: Cell::new(false),
+            state: Cell::new(PortalState::Open),
             is_wanted: Cell::new(true),
         });
         self.prepared.opened(Rc::clone(&portal));

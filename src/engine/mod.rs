@@ -169,6 +169,9 @@ pub struct Engine {
     /// The last two messages were rows with these columns, which were delivered as events, and nothing
     /// has happened since: the next row takes a short way.
     row_run: Option<Rc<[Column]>>,
+    /// The open group was taken back because its time was over: what is still submitted to it is
+    /// refused, up to its end.
+    lost_group: Option<PgError>,
     tickets: u64,
     clock: Clock,
     cancel: Cancel,
@@ -251,6 +254,7 @@ impl Engine {
             last_tag: LastTag::NONE,
             ended: 0,
             retryable_failures: 0,
+            lost_group: None,
             tickets: 0,
             clock: Clock::new(config, deadline),
             cancel: Cancel::default(),

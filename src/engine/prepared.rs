@@ -276,7 +276,7 @@ impl Prepared {
     #[inline]
     pub(super) fn forget_portals(&mut self) {
         if !self.portals.is_empty() {
-            self.portals.clear();
+            self.portals.drain(..).for_each(|portal| portal.gone());
         }
     }
 

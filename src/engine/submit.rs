@@ -25,6 +25,9 @@ impl Engine {
     /// - it is not ready yet, or a limit is reached: `max_in_flight` requests are unanswered or
     ///   their results not taken, or `max_send_buffer` bytes wait to be sent
     ///   ([`PgError::WouldBlock`]: take events, send, and try again),
+    /// - it would join an open group that was taken back because the time of one of its requests was
+    ///   over ([`PgError::NotSent`]; the next group begins behind the request with a Sync, or
+    ///   [`end_group`](Self::end_group)),
     /// - a [`Request::CopyIn`] stands before it whose data have not ended ([`PgError::Busy`]),
     /// - a parameter cannot be encoded ([`PgError::Parameter`]) or the number of parameters is not
     ///   the statement's,
@@ -33,6 +36,9 @@ impl Engine {
     ///   ([`PgError::Usage`]).
     #[inline]
     pub fn submit(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
+        if self.lost_group.is_some() {
+            return Err(self.refuse_lost(submit.sync || matches!(request, Request::Sync)));
+        }
         self.check_submit(&request, &submit)?;
         let start = self.send.end();
         let draft = Draft { engine: self, start };
@@ -205,10 +211,18 @@ impl Engine {
     /// Ends the open group with a Sync, if there is one: only then the server answers all of it,
     /// and its requests get their terminal events. Limits do not count.
     pub fn end_group(&mut self) {
+        self.lost_group = None;
         if self.flights.is_open() && self.broken.is_none() {
             frontend::sync(self.send.writer());
             self.flights.end_group(self.send.end());
         }
+    }
+
+    /// Why a request cannot join a group that was taken back; it is the last one if it `ends` it.
+    #[cold]
+    fn refuse_lost(&mut self, ends: bool) -> PgError {
+        let error = if ends { self.lost_group.take() } else { self.lost_group.clone() };
+        PgError::NotSent(Box::new(error.unwrap_or(PgError::WouldBlock)))
     }
 
     /// Takes the open group back, if there is one and nothing of it was sent: none of its requests
@@ -222,7 +236,7 @@ impl Engine {
 
     /// Whether a group is open: the last request was submitted without a Sync.
     pub fn has_open_group(&self) -> bool {
-        self.flights.is_open()
+        self.flights.is_open() || self.lost_group.is_some()
     }
 
     /// Why a request cannot be queued, if so.

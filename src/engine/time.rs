@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::cursor::PortalState;
 use super::deadline::Deadline;
 use super::event::{Delivery, Ticket};
 use super::flight::{InFlight, Kind, Standing};
@@ -149,6 +150,9 @@ impl Engine {
             self.clock.late_since = Some(now);
             index += 1;
         }
+        if self.clock.is_holding() {
+            self.stop_holding_if_drained();
+        }
         self.find_next_deadline();
     }
 
@@ -168,12 +172,17 @@ impl Engine {
             }
             groups.end = next.end;
         }
+        let takes_open = self.flights.is_open() && groups.end == self.flights.len();
         let Some(taken) = self.take_back_groups(groups) else { return false };
         let mut errors = Vec::new();
         for group in taken.chunk_by(|request, _| !request.ends_group) {
             let Some(first) = group.iter().find_map(|request| due_of(request)) else { continue };
             let error = first.error(doing);
             errors.extend(group.iter().map(|_| error.clone()));
+        }
+        if takes_open {
+            // What the program submits next is part of this group, and must not be run alone.
+            self.lost_group = errors.last().cloned();
         }
         for (request, error) in taken.into_iter().zip(errors) {
             self.fail(request, PgError::NotSent(Box::new(error)));
@@ -240,20 +249,33 @@ impl Engine {
     /// nothing is lost by it. Any other has the whole of it, for a cancel undoes its work.
     pub fn stop(&mut self, ticket: Ticket, now: Instant) {
         let Some(index) = self.forget(ticket) else { return };
+        let standing = self.standing_if_begun(index, Standing::Stopped);
         let patience = if self.only_reads(index) {
             let part = self.clock.drain_timeout / PART_FOR_READERS;
             Deadline::after(now, "drain_timeout", part)
         } else {
             self.clock.patience(now)
         };
-        self.abandon(index, Standing::Stopped, patience);
+        self.abandon(index, standing, patience);
     }
 
     /// Nobody wants more of the rows of `ticket`, and it is to end now: as if its time was over.
     pub fn stop_now(&mut self, ticket: Ticket, now: Instant) {
         let Some(index) = self.forget(ticket) else { return };
-        self.abandon(index, Standing::Late, self.clock.patience(now));
+        let standing = self.standing_if_begun(index, Standing::Late);
+        self.abandon(index, standing, self.clock.patience(now));
         self.clock.late_since = Some(now);
+    }
+
+    /// The standing of a request that is to hold back what follows: only one that was begun does so,
+    /// for else nothing would ever be sent. One that is late stays it.
+    fn standing_if_begun(&self, index: usize, standing: Standing) -> Standing {
+        let sent = self.send.sent_up_to();
+        match self.flights.get(index) {
+            Some(request) if request.standing == Standing::Late => Standing::Late,
+            Some(request) if request.is_sent(sent) => standing,
+            _ => Standing::Discarded,
+        }
     }
 
     /// Whether nothing is lost when a request is cancelled: it is a statement that only reads, as far
@@ -293,9 +315,16 @@ impl Engine {
     /// Nobody wants the answer to `ticket` any more, but what it does is wanted: it is never taken
     /// back. Its answer is drained whenever it comes. No event follows.
     pub(crate) fn disown(&mut self, ticket: Ticket) {
+        self.leave(ticket, None);
+    }
+
+    /// [`disown`](Self::disown) of what is late if it has not ended by `patience`.
+    pub(crate) fn leave(&mut self, ticket: Ticket, patience: Option<Deadline>) {
         self.forget_end(ticket);
-        if let Some(index) = self.flights.find(ticket) {
-            self.abandon(index, Standing::Discarded, None);
+        let index = self.flights.find(ticket);
+        let request = index.and_then(|index| self.flights.get(index));
+        if let (Some(index), Some(Standing::Wanted)) = (index, request.map(|it| it.standing)) {
+            self.abandon(index, Standing::Discarded, patience);
         }
     }
 
@@ -324,7 +353,7 @@ impl Engine {
         self.give_up_copy(index);
         if let Some(request) = self.flights.get_mut(index) {
             if let (Kind::Fetch { portal }, Standing::Late) = (&request.kind, standing) {
-                portal.has_lost_rows.set(true);
+                portal.state.set(PortalState::LostRows);
             }
             request.deadline = patience;
             request.rows = None;

@@ -282,13 +282,7 @@ impl Engine {
 
     /// Execute of a named portal.
     fn write_fetch(&mut self, portal: &Rc<Portal>, max_rows: u32) -> PgResult<Written> {
-        if portal.has_lost_rows.get() {
-            return Err(PgError::Usage(
-                "a fetch from this cursor took too long, and its rows are lost: to go on would leave \
-                 them out; nothing was sent"
-                    .to_owned(),
-            ));
-        }
+        portal.check()?;
         let max_rows = i32::try_from(max_rows).map_err(|_| {
             PgError::Usage(format!(
                 "{max_rows} rows are more than one fetch can ask for; nothing was sent"

@@ -134,9 +134,12 @@ fn b10_a_cursor_needs_a_transaction() {
         db.begin().unwrap();
         let mut cursor = open(&mut db, 3);
         end(&mut db).unwrap();
+        // Nothing is sent, so that a new transaction would not fail by it.
+        db.begin().unwrap();
         let error = db.fetch(&mut cursor, 1).unwrap_err();
-        assert_eq!(server_code(&error), "34000", "{error}");
+        assert!(matches!(&error, PgError::Usage(why) if why.contains("is over")), "{error}");
         assert_usable(&mut db);
+        db.rollback().unwrap();
     }
     // One of another connection is not found either, and is never mistaken for one of its own.
     let mut other = connect();
@@ -204,8 +207,7 @@ fn b10_a_cursor_that_is_dropped_is_closed() {
     db.flush();
     let _ticket = db.submit(Request::Sync, Delivery::Events).unwrap();
     run_events(&mut db, 2, |_| {}).unwrap();
-    let query = "select name from pg_cursors where name like 'chopin%'";
-    db.query_in(ExecutionMode::Unnamed, query, &[]).unwrap();
+    db.query_in(ExecutionMode::Unnamed, "select 1", ()).unwrap();
     assert_eq!(portals(&mut db), 0);
 
     // A Close that a failed transaction has skipped does no harm.

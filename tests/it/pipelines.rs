@@ -4,6 +4,8 @@ mod batches;
 mod failures;
 mod volume;
 
+use std::time::Duration;
+
 use chopin_pg::connection::CommandTag;
 use chopin_pg::{
     Delivery, Event, ExecutionMode, Params, PgConnection, PgError, PgResult, Request, Row, Submit,
@@ -490,4 +492,19 @@ fn s9_16_the_groups_of_a_transaction_are_parts_of_it() {
     assert_eq!(fates(&tags), ["BEGIN", "INSERT 0 1", "COMMIT"]);
     assert_eq!(db.transaction_status(), TransactionStatus::Idle);
     assert_eq!(stored(&mut db), [3]);
+}
+
+#[test]
+fn b11_what_was_synced_behind_a_late_answer_is_run_though_the_pipeline_is_dropped() {
+    let mut db = connect();
+    db.execute_batch("create temp table kept (x int4)").unwrap();
+    let error = db.within(Duration::from_millis(20)).query("select pg_sleep(0.3)", &[]);
+    assert!(matches!(error, Err(PgError::Timeout(_))));
+    // Nothing can be sent yet. A group of one request is a group like any other.
+    let mut pipeline = db.pipeline();
+    pipeline.query("insert into kept values (1)", ()).unwrap();
+    pipeline.sync().unwrap();
+    drop(pipeline);
+    let count: i64 = db.query_one("select count(*) from kept", &[]).unwrap().get(0).unwrap();
+    assert_eq!(count, 1);
 }

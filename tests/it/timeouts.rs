@@ -280,3 +280,70 @@ fn a_server_that_hangs_inside_a_message_runs_into_the_deadline_at_every_byte() {
         assert!(matches!(error, PgError::NotSent(_)), "{stop}: {error}");
     }
 }
+
+/// A pause of the program, in which it does not look at the connection.
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+#[test]
+fn h1_a_late_answer_that_came_during_a_pause_is_there_and_not_late() {
+    let (sent, wait) = channel::<()>();
+    let server = FakeServer::start_each(vec![
+        Box::new(move |conn: &mut FakeConn| {
+            conn.login()?;
+            conn.expect_query("select 'late'")?;
+            // The client has given up by now, and its cancel has come.
+            wait.recv().map_err(|error| error.to_string())?;
+            // More than is received at once.
+            let column = [Column::text("a")];
+            let mut answer = Answer::rows(&column);
+            for _ in 0..100 {
+                answer = answer.row(&[Some(&[b'x'; 1_000])]);
+            }
+            conn.answer_query(&answer)?;
+            conn.expect_query("select 'mine'")?;
+            conn.answer_query(&Answer::rows(&column).row(&[Some(b"mine")]))?;
+            conn.drain()
+        }),
+        Box::new(|conn: &mut FakeConn| conn.login().map(drop)),
+    ]);
+    let config = fake_config(&server).io_timeout(SHORT).drain_timeout(4 * SHORT);
+    let mut db = PgConnection::connect(&config).unwrap();
+    assert!(matches!(db.query_simple("select 'late'"), Err(PgError::Timeout(_))));
+    sent.send(()).unwrap();
+    pause(6 * SHORT);
+    db.set_io_timeout(LONG);
+    assert_eq!(db.query_simple("select 'mine'").unwrap()[0].get::<&str>(0).unwrap(), "mine");
+    drop(db);
+    server.join();
+}
+
+#[test]
+fn h20_the_time_that_a_program_takes_between_columns_and_rows_is_its_own() {
+    let limit = 10 * SHORT;
+    let (go, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    let server = FakeServer::start(move |conn| {
+        conn.login()?;
+        conn.expect_query("select 'slow'")?;
+        conn.send_frames(&[frames::row_description(&[Column::text("a")])])?;
+        wait.lock().unwrap().recv().map_err(|error| error.to_string())?;
+        conn.send_frames(&[
+            frames::data_row(&[Some(b"slow")]),
+            frames::command_complete("SELECT 1"),
+            frames::ready_for_query(b'I'),
+        ])?;
+        conn.drain()
+    });
+    let mut db = PgConnection::connect(&fake_config(&server).io_timeout(limit)).unwrap();
+    let mut rows = db.stream_simple("select 'slow'").unwrap();
+    assert_eq!(rows.columns().unwrap().len(), 1);
+    pause(limit + SHORT);
+    go.send(()).unwrap();
+    assert_eq!(rows.next().unwrap().unwrap().get::<&str>(0).unwrap(), "slow");
+    assert!(rows.next().unwrap().is_none());
+    drop(rows);
+    drop(db);
+    server.join();
+}

@@ -255,6 +255,8 @@ impl Chaos {
                     self.end_group();
                 }
             }
+            // The open group was taken back: nothing more of it is run.
+            Err(PgError::NotSent(_)) => self.end_group(),
             Err(error) => panic!("{ask:?}: {error}"),
         }
     }

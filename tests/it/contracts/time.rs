@@ -576,6 +576,31 @@ fn many_groups_that_were_not_sent_each_name_their_own_limit() {
     session.assert_usable();
 }
 
+#[test]
+fn contract_1_the_rest_of_a_group_that_was_taken_back_is_not_run_alone() {
+    let mut session = Timed::new();
+    session.add_until("select rows 1", 10);
+    session.pass(10);
+    assert!(session.engine.has_open_group(), "the program has not ended it");
+    let refused = |submitted| {
+        let Err(PgError::NotSent(why)) = submitted else { panic!("{submitted:?}") };
+        assert!(matches!(*why, PgError::Timeout(_)), "{why}");
+    };
+    refused(session.submit_query("select rows 1", Submit::new(Delivery::Events).no_sync()));
+    refused(session.submit_query("select rows 1", Submit::new(Delivery::Events)));
+    assert!(!session.engine.has_open_group(), "the last one had a Sync");
+    assert_eq!(session.engine.send_pending(), b"");
+    session.assert_usable();
+    // Or it is ended without another request.
+    session.add_until("select rows 1", 20);
+    session.pass(20);
+    session.engine.end_group();
+    assert_eq!(session.engine.send_pending(), b"");
+    session.told();
+    assert_eq!(session.server.committed(), [""; 0]);
+    session.assert_usable();
+}
+
 /// The ends among what is told.
 fn ends_of(session: &mut Session) -> Vec<String> {
     session.told().into_iter().filter(|line| line.contains("complete")).collect()

@@ -19,7 +19,7 @@ use crate::error::{PgError, PgResult, ServerError, SqlState};
 use crate::row::Column;
 use crate::types::{Format, Oid};
 use crate::wire::backend::{Field, List, tag};
-use crate::wire::{Backend, Frame, frontend};
+use crate::wire::{Backend, Frame, Malformed, frontend};
 
 impl Engine {
     /// Takes a message that was just consumed.
@@ -446,4 +446,10 @@ fn columns(fields: List<'_, Field<'_>>) -> PgResult<Rc<[Column]>> {
         });
     }
     Ok(columns.into())
+}
+
+impl From<Malformed> for PgError {
+    fn from(malformed: Malformed) -> Self {
+        Self::Protocol(malformed.to_string())
+    }
 }

@@ -88,7 +88,6 @@ use crate::config::{ExecutionMode, PgConfig};
 use crate::crypto;
 use crate::error::{BufferOverflow, PgError, PgResult};
 use crate::row::{Column, RowRef, Span};
-use crate::wire::Malformed;
 
 /// What the transport should wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -694,10 +693,4 @@ fn too_long(size: u64, limit: usize) -> PgError {
         limit: limit as u64,
         setting: "max_message_size",
     }))
-}
-
-impl From<Malformed> for PgError {
-    fn from(malformed: Malformed) -> Self {
-        Self::Protocol(malformed.to_string())
-    }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::within::Limit;
 use super::{CommandTag, Deadline, Delivery, Event, PgConnection, Submit, Ticket};
 use crate::config::ExecutionMode;
-use crate::engine::{Outcome, Request, Step};
+use crate::engine::{IO_TIMEOUT, Outcome, Request, Step};
 use crate::error::{PgError, PgResult};
 
 impl PgConnection {
@@ -48,7 +48,7 @@ impl PgConnection {
         let now = Instant::now();
         match self.limit {
             Limit::IoTimeout => {
-                let deadline = Deadline::after(now, "io_timeout", self.io_timeout);
+                let deadline = Deadline::after(now, IO_TIMEOUT, self.io_timeout);
                 self.fresh = deadline.map(|deadline| (deadline.at, self.io_timeout));
                 deadline
             }

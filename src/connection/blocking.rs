@@ -79,7 +79,8 @@ impl PgConnection {
     #[cold]
     fn submit_when_possible(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
         let deadline = submit.deadline.or_else(|| self.operation_deadline());
-        while self.engine.in_flight() > 0 {
+        // The data of a COPY that the server has ended may still be on their way.
+        while self.engine.in_flight() > 0 || self.engine.unsent() > 0 {
             self.wait_for_room(deadline)?;
             match self.engine.submit(request, submit) {
                 Err(PgError::WouldBlock) => {}

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::within::Limit;
 use super::{CommandTag, Deadline, Delivery, Event, PgConnection, Submit, Ticket};
 use crate::config::ExecutionMode;
-use crate::engine::{Outcome, Request, Step};
+use crate::engine::{IO_TIMEOUT, Outcome, Request, Step};
 use crate::error::{PgError, PgResult};
 
 impl PgConnection {
@@ -45,7 +45,7 @@ impl PgConnection {
     /// the [scope](Self::within). For [`submit_with`](Self::submit_with).
     pub fn operation_deadline(&self) -> Option<Deadline> {
         match self.limit {
-            Limit::IoTimeout => Deadline::after(Instant::now(), "io_timeout", self.io_timeout),
+            Limit::IoTimeout => Deadline::after(Instant::now(), IO_TIMEOUT, self.io_timeout),
             Limit::Scope(deadline) => deadline,
         }
     }
@@ -82,7 +82,8 @@ impl PgConnection {
     #[cold]
     fn submit_when_possible(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
         let deadline = submit.deadline.or_else(|| self.operation_deadline());
-        while self.engine.in_flight() > 0 {
+        // The data of a COPY that the server has ended may still be on their way.
+        while self.engine.in_flight() > 0 || self.engine.unsent() > 0 {
             self.wait_for_room(deadline)?;
             match self.engine.submit(request, submit) {
                 Err(PgError::WouldBlock) => {}

@@ -41,9 +41,9 @@ impl PgConnection {
     /// # Ok::<(), chopin_pg::PgError>(())
     /// ```
     ///
-    /// It counts for everything that takes `io_timeout` otherwise: the blocking calls, streams and
-    /// pipelines (which end with it as a whole, however long the program takes between two rows), and
-    /// [`submit`](Self::submit). Inside another scope the earlier of both deadlines counts. What
+    /// It counts for everything that takes `io_timeout` otherwise: the blocking calls, streams, COPYs
+    /// and pipelines (which end with it as a whole, however long the program takes between two rows),
+    /// and [`submit`](Self::submit). Inside another scope the earlier of both deadlines counts. What
     /// takes too long fails as with `io_timeout`; the error says `within = 50 ms`.
     pub fn within(&mut self, time: Duration) -> Within<'_> {
         let outer = self.limit;

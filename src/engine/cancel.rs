@@ -5,8 +5,9 @@
 //! [has ended](Engine::cancel_ended). Nothing in it names a request: the server cancels whatever it
 //! runs when the signal arrives. So it is sent only while its target is in the group at the front,
 //! and nothing new is sent until both the target and the cancel have ended. (Which request of a group
-//! is running nobody knows: the server keeps answers back up to the Sync. They fail together.) What
-//! else was sent before may be hit all the same, and is told so ([`PgError::CancelledByNeighbour`]).
+//! is running nobody knows: the server keeps answers back up to the Sync. They fail together.) The data
+//! of a COPY need not have been sent: a server that is stuck in one does not read them. What else was
+//! sent before may be hit all the same, and is told so ([`PgError::CancelledByNeighbour`]).
 //!
 //! [`PgError::CancelledByNeighbour`]: crate::PgError::CancelledByNeighbour
 
@@ -131,7 +132,7 @@ impl Engine {
         let mut group = self.flights.group_of(0).filter_map(|index| self.flights.get(index));
         let request = group.find(|request| request.standing == Standing::Late)?;
         // While a part of it has not been sent the server waits for that, and ignores a cancel.
-        (request.bytes.end <= self.send.sent_up_to()).then_some(request.ticket)
+        (request.end_of_statement() <= self.send.sent_up_to()).then_some(request.ticket)
     }
 
     /// The CancelRequest that is [wanted](Self::wants_cancel) is being written: from now on it may
@@ -163,7 +164,7 @@ impl Engine {
     pub(super) fn may_be_hit_by_neighbour(&self, request: &InFlight) -> bool {
         let is_exposed =
             self.cancel.is_under_way || request.bytes.start < self.cancel.exposed_up_to;
-        is_exposed && request.standing != Standing::Late
+        is_exposed && request.standing != Standing::Late && !request.is_failed_copy()
     }
 
     /// Traces a CancelRequest, the whole packet.

@@ -11,7 +11,6 @@
 //! Source: PostgreSQL documentation, "COPY Operations".
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use super::answer::out_of_place;
 use super::buffer::Message;
@@ -19,7 +18,7 @@ use super::event::{Event, Ticket};
 use super::flight::{InFlight, Kind, Phase, Standing};
 use super::flights::Flights;
 use super::keyword::{copy_direction, is_one_statement};
-use super::{Deadline, Engine, Step};
+use super::{Engine, Step};
 use crate::error::{PgError, PgResult};
 use crate::types::Format;
 use crate::wire::Backend;
@@ -85,6 +84,11 @@ impl Engine {
         self.open_copy(ticket)?;
         frontend::copy_fail(self.send.writer(), reason)?;
         self.end_copy();
+        if let Some(Kind::CopyIn { failed, .. }) =
+            self.flights.last_mut().map(|last| &mut last.kind)
+        {
+            *failed = true;
+        }
         Ok(())
     }
 
@@ -162,11 +166,13 @@ impl Engine {
     }
 
     /// Whether the request at `index` is a COPY that has moved since its deadline was set, or one
-    /// that waits for the program: then the time does not count.
+    /// that waits for the program: then the time does not count. It always does when the deadline is
+    /// that of the whole COPY.
     pub(super) fn copy_moves(&mut self, index: usize) -> bool {
         let (sent, all_sent) = (self.send.sent_up_to(), self.send.unsent() == 0);
         let Some(request) = self.flights.get_mut(index) else { return false };
-        if request.standing != Standing::Wanted || !request.is_sent(sent) {
+        let is_for_a_step = request.deadline.is_some_and(|limit| limit.is_for_a_step());
+        if !is_for_a_step || request.standing != Standing::Wanted || !request.is_sent(sent) {
             return false;
         }
         let waits_for_program = request.phase == Phase::CopyIn && all_sent && request.takes_data();
@@ -304,6 +310,21 @@ impl InFlight {
         matches!(self.kind, Kind::CopyIn { open: true, .. })
     }
 
+    /// Whether it is a COPY FROM STDIN that the program has failed: then the server's 57014 is its
+    /// answer to that.
+    pub(super) fn is_failed_copy(&self) -> bool {
+        matches!(self.kind, Kind::CopyIn { failed: true, .. })
+    }
+
+    /// The end of what the server needs to run it. The data of a COPY are not among it: the server
+    /// may be busy with what it has of them, and not read on.
+    pub(super) fn end_of_statement(&self) -> u64 {
+        match self.kind {
+            Kind::CopyIn { statement: Some(length), .. } => self.bytes.start + u64::from(length),
+            _ => self.bytes.end,
+        }
+    }
+
     /// Whether it is a COPY through the connection.
     pub(super) fn is_copy(&self) -> bool {
         matches!(self.kind, Kind::CopyIn { .. } | Kind::CopyOut { .. })
@@ -318,17 +339,14 @@ impl Flights {
         self.last().is_some_and(InFlight::takes_data)
     }
 
-    /// The last request has grown up to the byte before the one numbered `end`.
+    /// The last request, a COPY FROM STDIN, has grown up to the byte before the one numbered `end`.
     fn grow_last(&mut self, end: u64) {
-        if let Some(last) = self.last_mut() {
-            last.bytes.end = end;
+        let Some(last) = self.last_mut() else { return };
+        let length = last.bytes.end - last.bytes.start;
+        if let Kind::CopyIn { statement, .. } = &mut last.kind {
+            // Nothing stood behind it so far. No message is longer than a `u32` tells.
+            statement.get_or_insert(u32::try_from(length).unwrap_or(u32::MAX));
         }
-    }
-}
-
-impl Deadline {
-    /// The same time again, from `now` on.
-    pub(super) fn again(self, now: Instant) -> Option<Self> {
-        Self::after(now, self.setting, self.value)
+        last.bytes.end = end;
     }
 }

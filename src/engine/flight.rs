@@ -63,8 +63,10 @@ pub(super) enum Kind {
     Fetch { portal: Rc<Portal> },
     /// Query.
     Simple,
-    /// Query with a COPY from the program; `open` until the data have ended, on whichever side.
-    CopyIn { open: bool, progress: Progress },
+    /// Query with a COPY from the program; `open` until the data have ended, on whichever side, and
+    /// `failed` when the program has failed it. The length of the Query is `statement`, once
+    /// something stands behind it.
+    CopyIn { open: bool, failed: bool, statement: Option<u32>, progress: Progress },
     /// Query with a COPY to the program.
     CopyOut { progress: Progress },
     /// Nothing but what stands before the Sync.

@@ -83,6 +83,15 @@ pub(super) fn reads(sql: &str) -> bool {
     first_word_is_one_of(sql, &["select", "values", "table"])
 }
 
+/// Whether a COPY TO does nothing but read, as far as its first words tell: it is not of a query that
+/// writes, or has parts that might.
+pub(super) fn copies_only(sql: &str) -> bool {
+    let mut words = Words::new(sql);
+    let is_copy = words.find(|word| *word != ";").is_some_and(|w| w.eq_ignore_ascii_case("copy"));
+    let writes = ["insert", "update", "delete", "merge", "with"];
+    is_copy && !first_word_is_one_of(words.rest, &writes)
+}
+
 /// Whether the first word of `sql` is one of these, comments and parentheses before it passed over.
 fn first_word_is_one_of(sql: &str, words: &[&str]) -> bool {
     // A SELECT may stand in parentheses.

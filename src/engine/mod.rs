@@ -77,6 +77,7 @@ use self::answer::tag_text;
 pub(crate) use self::buffer::Message;
 use self::buffer::{Next, RecvBuffer, SendBuffer};
 use self::cancel::Cancel;
+pub(crate) use self::deadline::IO_TIMEOUT;
 use self::flights::{Flights, MOST_KEPT};
 pub(crate) use self::keyword::has_copy_options;
 use self::prepared::Prepared;

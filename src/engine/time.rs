@@ -7,7 +7,7 @@ use super::cursor::PortalState;
 use super::deadline::Deadline;
 use super::event::{Delivery, Ticket};
 use super::flight::{InFlight, Kind, Standing};
-use super::keyword::reads;
+use super::keyword::{copies_only, reads};
 use super::{Engine, PgConfig};
 use crate::error::PgError;
 use crate::wire::backend::TransactionStatus;
@@ -131,8 +131,10 @@ impl Engine {
                 "waiting for the late answer to an earlier query"
             } else if self.cancel.is_under_way() && !is_sent {
                 "waiting for the end of a cancel request"
-            } else if request.is_copy() {
+            } else if request.is_copy() && deadline.is_for_a_step() {
                 "waiting for a COPY to go on"
+            } else if request.is_copy() {
+                "waiting for the end of a COPY"
             } else {
                 "waiting for the answer to a query"
             };
@@ -243,14 +245,15 @@ impl Engine {
         self.abandon(index, standing, patience);
     }
 
-    /// Nobody wants more of the rows of `ticket`. As [`discard`](Self::discard), but nothing new is
-    /// sent until it has ended, so that a cancel would hit it alone. A statement that only reads,
-    /// outside of a transaction, is cancelled after a tenth of the grace period (`drain_timeout`):
+    /// Nobody wants more of the rows of `ticket`, or has more data for it. As
+    /// [`discard`](Self::discard), but nothing new is sent until it has ended, so that a cancel would
+    /// hit it alone. A statement that only reads, outside of a transaction, is cancelled after a tenth
+    /// of the grace period (`drain_timeout`), and so is a COPY FROM STDIN that is given up by this:
     /// nothing is lost by it. Any other has the whole of it, for a cancel undoes its work.
     pub fn stop(&mut self, ticket: Ticket, now: Instant) {
         let Some(index) = self.forget(ticket) else { return };
         let standing = self.standing_if_begun(index, Standing::Stopped);
-        let patience = if self.only_reads(index) {
+        let patience = if self.has_nothing_to_lose(index) {
             let part = self.clock.drain_timeout / PART_FOR_READERS;
             Deadline::after(now, "drain_timeout", part)
         } else {
@@ -279,11 +282,16 @@ impl Engine {
     }
 
     /// Whether nothing is lost when a request is cancelled: it is a statement that only reads, as far
-    /// as its text tells, and no transaction would fail with it.
-    fn only_reads(&self, index: usize) -> bool {
+    /// as its text tells, and no transaction would fail with it; or a COPY FROM STDIN whose data have
+    /// not ended, which fails anyway.
+    fn has_nothing_to_lose(&self, index: usize) -> bool {
         let Some(request) = self.flights.get(index) else { return false };
-        matches!(request.kind, Kind::Execute(_))
-            && reads(request.sql.text())
+        let only_reads = match request.kind {
+            Kind::Execute(_) => reads(request.sql.text()),
+            Kind::CopyOut { .. } => copies_only(request.sql.text()),
+            _ => return index == 0 && request.takes_data(),
+        };
+        only_reads
             && index == 0
             && self.flights.is_alone(index)
             && self.session.transaction_status() == TransactionStatus::Idle

@@ -91,7 +91,12 @@ impl Engine {
             Request::Fetch { cursor, max_rows } => self.write_fetch(cursor.portal(), max_rows),
             Request::CopyIn { sql } => {
                 Self::check_copy(sql, "copy_in")?;
-                let kind = Kind::CopyIn { open: true, progress: Progress::default() };
+                let kind = Kind::CopyIn {
+                    open: true,
+                    failed: false,
+                    statement: None,
+                    progress: Progress::default(),
+                };
                 self.write_string(sql, submit, kind)
             }
             Request::CopyOut { sql } => {

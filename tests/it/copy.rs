@@ -1,5 +1,6 @@
 //! COPY in and out: text, csv and binary; errors and drops at every point.
 
+mod cancels;
 mod drops;
 mod errors;
 mod events;

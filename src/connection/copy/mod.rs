@@ -42,9 +42,13 @@ impl PgConnection {
     /// takes data only ([`CopyWriter::write_data`]).
     ///
     /// In binary format the columns are described first, so that each value goes as its column's type
-    /// exactly or is refused: in a COPY the server coerces nothing. (Should somebody alter the table
-    /// just then, the server refuses what does not fit; inside of a transaction that has used the
-    /// table it cannot happen.)
+    /// exactly or is refused: in a COPY the server coerces nothing.
+    ///
+    /// Should somebody alter a column's type between that and the COPY, the server takes the bytes for
+    /// the new type: it refuses what is not as long as the new type's values are, but it stores an
+    /// `int8` in a column that has become `float8` as another number, without an error. That cannot
+    /// happen inside of a transaction that has read or locked the table before, because ALTER TABLE
+    /// waits for its end.
     ///
     /// ```no_run
     /// # use chopin_pg::{CopyIn, CopyOptions, PgConfig, PgConnection, PgResult};
@@ -156,7 +160,7 @@ impl PgConnection {
     #[cold]
     pub(super) fn give_up_forgotten_copy(&mut self) {
         if let Some(ticket) = self.copy.take() {
-            self.discard(ticket);
+            self.stop(ticket);
         }
     }
 }
@@ -282,22 +286,31 @@ impl<'c> Running<'c> {
         self.connection.copy = None;
     }
 
-    /// What follows is a step of its own: it has the whole time.
-    fn renew_deadline(&mut self) {
+    /// What follows is a step of its own: it has the whole time, or what is left of the
+    /// [scope](PgConnection::within). Whether it is the whole time.
+    fn renew_deadline(&mut self) -> bool {
         let deadline = self.connection.operation_deadline();
         self.connection.engine.set_deadline(self.ticket, deadline);
         self.waited = true;
+        deadline.is_none_or(|limit| limit.is_for_a_step())
+    }
+
+    /// [`renew_deadline`](Self::renew_deadline) of a step that is not to begin when the scope has
+    /// ended.
+    fn begin_step(&mut self) -> PgResult<()> {
+        if !self.renew_deadline() && self.connection.something_is_late() {
+            self.take_events()?;
+        }
+        Ok(())
     }
 
     /// Moves bytes, and waits if there is nothing to move. The time for that begins with the first
-    /// wait of a step.
+    /// wait of a step. The end of a scope is not put off by data that keep coming.
     fn wait(&mut self) {
-        if !self.waited {
-            self.renew_deadline();
-        } else if self.connection.something_is_late() {
-            return;
+        let has_time = !self.waited && self.renew_deadline();
+        if has_time || !self.connection.something_is_late() {
+            self.connection.turn(None);
         }
-        self.connection.turn(None);
     }
 
     /// Sends something, or waits until that is possible; takes the events of what has come meanwhile.
@@ -328,12 +341,13 @@ impl<'c> Running<'c> {
     }
 }
 
-/// Never waits: a COPY to the server is given up, the rest of one from it is drained by later calls.
+/// Never waits: a COPY to the server is given up, the rest of one from it is drained, or cancelled, by
+/// later calls.
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if !self.ended {
             self.connection.copy = None;
-            self.connection.discard(self.ticket);
+            self.connection.stop(self.ticket);
             // The server is told at once, as far as the socket takes it.
             self.connection.flush();
         }

@@ -24,8 +24,17 @@ use crate::types::Format;
 /// reads is held back by its socket. [`io_timeout`](crate::PgConnection::io_timeout) bounds the wait
 /// for each piece.
 ///
-/// Dropped before the end it never waits: the rest is drained by later calls, and if that takes
-/// longer than [`drain_timeout`](crate::PgConfig::drain_timeout), the connection is broken.
+/// Inside of a [scope](crate::PgConnection::within) the whole COPY ends with it.
+///
+/// # Dropped before the end
+///
+/// That never waits. The next call drains the rest before it sends anything, and if the rest does not
+/// end soon, it has the server cancel the COPY: outside of a transaction after a tenth of
+/// [`drain_timeout`](crate::PgConfig::drain_timeout), because nothing is lost by that; in a
+/// transaction, or when the query may write (INSERT, UPDATE, DELETE, MERGE, WITH), after the whole of
+/// it. If it has not ended within `drain_timeout` after that, the connection is broken.
+///
+/// So whoever wants the work of such a query done calls [`finish`](Self::finish).
 #[derive(Debug)]
 #[must_use = "a COPY that is dropped at once has run for nothing"]
 pub struct CopyReader<'c> {

@@ -25,13 +25,20 @@ const PIECE: usize = 48 * 1024;
 /// [`finish`](Self::finish) ends it: only then the rows are stored, all of them or none.
 ///
 /// The program may take its time between two calls: [`io_timeout`](crate::PgConnection::io_timeout)
-/// bounds the time in which nothing moves while a call waits.
+/// bounds the time in which nothing moves while a call waits. Inside of a
+/// [scope](crate::PgConnection::within) the whole COPY ends with it: nothing is stored then, unless
+/// `finish` was waiting already.
 ///
 /// An error of the server ends the COPY. It comes from one of the next calls, at the latest from
 /// `finish`, and from every call after it.
 ///
-/// Dropped before its end it gives the COPY up ([`fail`](Self::fail)) without waiting: the server
-/// stores nothing, and the connection stays usable.
+/// # Dropped before its end
+///
+/// That never waits. It gives the COPY up ([`fail`](Self::fail)): the server stores nothing. The next
+/// call waits for the end before it sends anything. A server that does not come to it within a tenth
+/// of [`drain_timeout`](crate::PgConfig::drain_timeout), because it is busy with the rows that it has
+/// or waits for a lock, is told to cancel the COPY; if it has not ended within `drain_timeout` after
+/// that, the connection is broken.
 #[derive(Debug)]
 #[must_use = "a COPY that is not finished stores nothing"]
 pub struct CopyWriter<'c> {
@@ -168,6 +175,8 @@ impl<'c> CopyWriter<'c> {
             self.staged.extend_from_slice(&TRAILER);
         }
         self.hand_over()?;
+        // Here it is certain that nothing is stored; once the end has been sent it is not.
+        self.running.begin_step()?;
         let _ = self.running.connection.engine.copy_done(self.running.ticket);
         self.running.connection.flush();
         self.running.wait_for_end()?;
@@ -218,7 +227,7 @@ impl<'c> CopyWriter<'c> {
         let running = &mut self.running;
         for piece in data.chunks(PIECE) {
             running.check()?;
-            running.renew_deadline();
+            running.begin_step()?;
             loop {
                 match running.connection.send_copy_data(running.ticket, piece) {
                     Ok(()) => break,

@@ -141,6 +141,8 @@ fn b17_h13_a_lock_that_was_cancelled_is_unlocked_as_it_may_have_been_given() {
         conn.login()?;
         refuse(conn, "SELECT pg_advisory_lock(7)", "57014", b'I')?;
         answer(conn, "SELECT pg_advisory_unlock(7)", b'I')?;
+        conn.expect(b'S')?;
+        conn.send_frames(&[frames::ready_for_query(b'I')])?;
         // Refused for another reason: it was not given.
         refuse(conn, "SELECT pg_advisory_lock(8)", "53200", b'I')?;
         answer(conn, "MINE", b'I')?;

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::query::exactly_one;
 use super::{PgConnection, TransactionStatus};
-use crate::error::{PgError, PgResult};
+use crate::error::{PgError, PgResult, SqlState};
 use crate::row::Row;
 
 /// What an advisory lock is on: one number of 64 bits, or two of 32. The two kinds never meet.
@@ -84,7 +84,9 @@ impl PgConnection {
     /// # Errors
     ///
     /// [`PgError::Usage`] inside of a transaction; else as [`query`](Self::query). After a
-    /// [`PgError::Timeout`] the lock is unlocked should the server still give it.
+    /// [`PgError::Timeout`] or a cancel (57014) nobody knows whether the server gave the lock, so it
+    /// is unlocked; the server warns if it was not held. A session that holds the same lock already
+    /// may lose that one by it: take a lock once.
     pub fn advisory_lock(&mut self, key: impl Into<AdvisoryKey>) -> PgResult<AdvisoryLock<'_>> {
         self.lock("pg_advisory_lock", "pg_advisory_unlock", key.into()).map(|(lock, _)| lock)
     }
@@ -188,8 +190,10 @@ impl PgConnection {
         match guard.connection.call_lock(lock, key) {
             Ok(answer) => Ok((guard, answer)),
             Err(error) => {
-                // The server may still give it.
-                guard.held = matches!(error, PgError::Timeout(_));
+                // The server may still give it; or it gave it just before it was cancelled: the lock
+                // is the session's, and outlives the statement that failed.
+                guard.held = matches!(error, PgError::Timeout(_))
+                    || error.sql_state() == Some(SqlState::QUERY_CANCELED);
                 Err(error)
             }
         }
@@ -224,10 +228,12 @@ impl<'c> AdvisoryLock<'c> {
     ///
     /// # Errors
     ///
-    /// As [`query`](PgConnection::query). What was not sent is queued, as when it is dropped.
+    /// As [`query`](PgConnection::query). Unlocking is queued then, as when it is dropped: the server
+    /// warns if the lock is gone by then.
     pub fn unlock(mut self) -> PgResult<bool> {
         let result = self.connection.query_simple(&self.unlock);
-        self.held = !matches!(result, Ok(_) | Err(PgError::Timeout(_)));
+        // What was not answered in time may have been cancelled before it unlocked anything.
+        self.held = result.is_err();
         exactly_one(result?)?.get(0)
     }
 }

@@ -1,16 +1,16 @@
 //! Writing a request a second time: its prepared statement was stale, or the server cannot send one
-//! of its columns in binary.
+//! of its columns in binary; or it cleans up, and a cancel hit it that was meant for another.
 //!
-//! Only where nothing can have changed by it: the server did nothing for the request, no
+//! The first two only where nothing can have changed by it: the server did nothing for the request, no
 //! transaction was open, and nothing was sent behind it. Else it fails as not run, which is safe to
 //! try again.
 
 use super::Engine;
-use super::flight::{Execute, Kind, Sql, Standing};
+use super::flight::{Execute, InFlight, Kind, Sql, Standing};
 use super::flights::Remedy;
 use super::keyword::is_call;
 use super::prepared::{BINARY, Name};
-use crate::error::{PgError, PgResult};
+use crate::error::{PgError, PgResult, SqlState};
 use crate::types::Oid;
 use crate::wire::frame::{self, Front};
 use crate::wire::frontend::{self, Target};
@@ -136,6 +136,44 @@ impl Engine {
         frontend::sync(&mut message);
         self.put_again(&message, at, new_name);
         Ok(true)
+    }
+
+    /// Writes a cleanup again that has left the front with this error, if a cancel is to blame: behind
+    /// what has been sent, which are cleanups only, and before all else. (The server looks for cancels
+    /// before it runs a ROLLBACK, and nobody would know that it did not.)
+    pub(super) fn clean_up_again(&mut self, mut request: Box<InFlight>, error: &PgError) {
+        let Standing::Cleanup { behind_hit } = request.standing else { return };
+        let was_hit = error.sql_state() == Some(SqlState::QUERY_CANCELED);
+        let is_refused = error.sql_state() == Some(SqlState::IN_FAILED_SQL_TRANSACTION);
+        if self.terminated || !(was_hit || (behind_hit && is_refused)) {
+            return;
+        }
+        if was_hit {
+            for other in self.flights.iter_mut().filter(|other| other.standing.cleans_up()) {
+                other.standing = Standing::Cleanup { behind_hit: true };
+            }
+        }
+        let mut message = Vec::new();
+        if frontend::query(&mut message, request.sql.text()).is_err() {
+            return;
+        }
+        let place = self.flights.iter().take_while(|other| other.standing.cleans_up()).count();
+        let mut at = self.send.sent_up_to();
+        if let Some(before) = place.checked_sub(1).and_then(|last| self.flights.get(last)) {
+            // Tickets do not fall along the queue.
+            request.ticket = before.ticket;
+            at = at.max(before.bytes.end);
+        }
+        let length = message.len() as u64;
+        self.send.insert(at, &message);
+        self.flights.move_back(place, length);
+        request.bytes = at..at + length;
+        request.standing = Standing::Cleanup { behind_hit: false };
+        request.phase = request.first_phase();
+        (request.commands, request.has_rows) = (0, false);
+        (request.columns, request.rows, request.aside) = (None, None, None);
+        self.flights.insert(place, request);
+        self.clock.hold();
     }
 
     /// The front request starts anew with these bytes.

@@ -124,15 +124,27 @@ pub(super) enum Standing {
     /// The program wants no more of its rows. Nothing new is sent until it has ended, so that a
     /// cancel, should it come to that, can hit nothing else.
     Stopped,
+    /// It cleans up after a dropped handle: nothing but more of its kind is sent until it has ended,
+    /// so that it can be written again should a cancel hit it that was meant for something before.
+    Cleanup {
+        /// One before it was hit: where that was a ROLLBACK, this one is refused, and is written
+        /// again too.
+        behind_hit: bool,
+    },
     /// It has taken too long: it is cancelled when it is at the front, and nothing new is sent until
     /// it has ended.
     Late,
 }
 
 impl Standing {
+    /// Whether it cleans up after a dropped handle.
+    pub(super) fn cleans_up(self) -> bool {
+        matches!(self, Self::Cleanup { .. })
+    }
+
     /// Whether what follows waits for its end.
     pub(super) fn holds(self) -> bool {
-        matches!(self, Self::Stopped | Self::Late)
+        matches!(self, Self::Stopped | Self::Cleanup { .. } | Self::Late)
     }
 }
 

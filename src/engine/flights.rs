@@ -334,6 +334,11 @@ impl Flights {
         taken
     }
 
+    /// Puts a request, with its Sync, between two groups, or before or behind all.
+    pub(super) fn insert(&mut self, index: usize, request: Box<InFlight>) {
+        self.queue.insert(index.min(self.queue.len()), request);
+    }
+
     /// `length` bytes were put before the requests from `index` on.
     pub(super) fn move_back(&mut self, index: usize, length: u64) {
         for later in self.queue.iter_mut().skip(index) {

@@ -157,7 +157,10 @@ impl Engine {
         };
         for index in 0..count {
             let Some(request) = self.flights.pop() else { return };
-            if index == culprit {
+            if request.standing.cleans_up() {
+                // A group of its own, of whose error nobody is told.
+                self.clean_up_again(request, &error);
+            } else if index == culprit {
                 self.undo_statements(&request, true);
                 self.fail(request, error.clone());
             } else if alone || index < committed {

@@ -5,7 +5,7 @@
 
 use super::Engine;
 use super::event::{Delivery, Ticket};
-use super::flight::{Aside, Execute, Kind, Sql};
+use super::flight::{Aside, Execute, Kind, Sql, Standing};
 use super::prepared::Description;
 use super::request::{Request, Submit};
 use super::statement::Statement;
@@ -188,7 +188,8 @@ impl Engine {
 
     /// Queues statements that clean up after a dropped handle, such as ROLLBACK after a transaction:
     /// behind everything else, an open group included, which is ended. Limits do not count, nobody
-    /// is told of the answer, and however long it takes, it is not taken back.
+    /// is told of the answer, and however long it takes, it is not taken back. Nothing but further
+    /// cleanups is sent before it has ended. If a cancel hits it, it is written again.
     ///
     /// Does nothing when nothing can be sent any more: the end of the session cleans up then.
     pub(crate) fn submit_cleanup(&mut self, sql: &str) {
@@ -204,6 +205,10 @@ impl Engine {
         let draft = Draft { engine: self, start };
         let submit = Submit::new(Delivery::Discard);
         if draft.engine.submit_any(Request::Simple { sql }, &submit).is_ok() {
+            if let Some(request) = draft.engine.flights.last_mut() {
+                request.standing = Standing::Cleanup { behind_hit: false };
+            }
+            draft.engine.clock.hold();
             draft.keep();
         }
     }

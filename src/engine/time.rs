@@ -57,6 +57,11 @@ impl Clock {
         self.next = None;
     }
 
+    /// Nothing new is sent until what holds it back has ended.
+    pub(super) fn hold(&mut self) {
+        self.holding = true;
+    }
+
     #[inline]
     pub(super) fn is_holding(&self) -> bool {
         self.holding
@@ -380,12 +385,26 @@ impl Engine {
         if self.clock.holding && !self.terminated { self.end_of_started() } else { u64::MAX }
     }
 
-    /// The end of the last group that has been sent in part.
+    /// The end of the last group that has been sent in part; or of the first cleanups, if nothing but
+    /// cleanups holds the others back.
     fn end_of_started(&self) -> u64 {
         let sent = self.send.sent_up_to();
         let started = self.flights.iter().rposition(|request| request.is_sent(sent));
-        let last = started.and_then(|index| self.flights.get(self.flights.group_of(index).end - 1));
+        let mut last = started.map(|index| self.flights.group_of(index).end - 1);
+        let holds_cleanups =
+            |request: &InFlight| request.standing.holds() && !request.standing.cleans_up();
+        if !self.cancel.is_under_way() && !self.flights.iter().any(holds_cleanups) {
+            last = last.max(self.end_of_first_cleanups().map(|end| end - 1));
+        }
+        let last = last.and_then(|index| self.flights.get(index));
         last.map_or(sent, |request| request.bytes.end.max(sent))
+    }
+
+    /// The place behind the first cleanup and those that follow it directly.
+    fn end_of_first_cleanups(&self) -> Option<usize> {
+        let cleans_up = |request: &InFlight| request.standing.cleans_up();
+        let first = self.flights.iter().position(cleans_up)?;
+        Some(first + self.flights.iter().skip(first).take_while(|one| cleans_up(one)).count())
     }
 
     /// A group or a cancel has come to its end: if none that holds the others back is left, sending

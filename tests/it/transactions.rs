@@ -5,6 +5,7 @@ mod advisory;
 mod conflicts;
 mod drops;
 mod nested;
+mod races;
 mod two_phase;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -230,11 +230,12 @@ fn attempt<T, E: From<PgError>>(
     sql: &str,
     work: &mut impl FnMut(&mut Transaction<'_>) -> Result<T, E>,
 ) -> Attempt<T, E> {
-    let failures = connection.engine.retryable_failures();
     let mut tx = match begin(connection, sql) {
         Ok(tx) => tx,
         Err(error) => return Attempt::Last(Err(error.into())),
     };
+    // What failed before the BEGIN is none of the work's.
+    let failures = tx.engine.retryable_failures();
     let (error, is_undone) = match work(&mut tx) {
         Ok(done) => match tx.commit() {
             Ok(()) => return Attempt::Last(Ok(done)),

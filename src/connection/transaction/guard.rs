@@ -40,8 +40,20 @@ pub struct Transaction<'c> {
     connection: &'c mut PgConnection,
     /// The quoted name of the savepoint that it is; `None` when it is a whole transaction.
     savepoint: Option<String>,
-    /// Nobody has ended it yet, as far as this side has asked for.
-    open: bool,
+    /// What a drop has to queue.
+    left: Left,
+}
+
+/// What is left of a transaction, as far as this side knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// Nothing, or nothing that could be undone.
+    Nothing,
+    /// A savepoint that the server may have set, and in which nothing was done. One of the same name
+    /// around it may be what is there instead.
+    Unconfirmed,
+    /// All of it.
+    Open,
 }
 
 /// Transactions that end by themselves.
@@ -105,14 +117,14 @@ impl<'c> Transaction<'c> {
     /// A transaction that this statement begins; none is open.
     pub(super) fn begin(connection: &'c mut PgConnection, sql: &str) -> PgResult<Self> {
         connection.savepoints = 0;
-        Self { connection, savepoint: None, open: true }.begun_by(sql)
+        Self { connection, savepoint: None, left: Left::Open }.begun_by(sql)
     }
 
     /// A savepoint under a quoted name.
     pub(super) fn set_savepoint(connection: &'c mut PgConnection, name: String) -> PgResult<Self> {
         let sql = format!("SAVEPOINT {name}");
         connection.savepoints = connection.savepoints.saturating_add(1);
-        Self { connection, savepoint: Some(name), open: true }.begun_by(&sql)
+        Self { connection, savepoint: Some(name), left: Left::Open }.begun_by(&sql)
     }
 
     fn begun_by(mut self, sql: &str) -> PgResult<Self> {
@@ -120,7 +132,11 @@ impl<'c> Transaction<'c> {
             Ok(()) => Ok(self),
             Err(error) => {
                 // The server may still do what was not answered in time; all else has not begun.
-                self.open = matches!(error, PgError::Timeout(_));
+                self.left = match (&error, &self.savepoint) {
+                    (PgError::Timeout(_), None) => Left::Open,
+                    (PgError::Timeout(_), Some(_)) => Left::Unconfirmed,
+                    _ => Left::Nothing,
+                };
                 Err(error)
             }
         }
@@ -206,11 +222,15 @@ impl<'c> Transaction<'c> {
         Ok(())
     }
 
-    /// Takes the result of what was to end it. What was sent and not answered in time ends it too,
-    /// in this way or that.
+    /// Takes the result of what was to end it. What was not answered in time may have been cancelled
+    /// before it ended anything: a whole transaction is rolled back behind it, which does nothing if
+    /// it has ended. A savepoint is not, as one of the same name around it could be hit: at worst the
+    /// transaction stays failed.
     pub(super) fn ended(&mut self, result: PgResult<()>) -> PgResult<()> {
-        if matches!(result, Ok(()) | Err(PgError::Timeout(_))) {
-            self.open = false;
+        match &result {
+            Ok(()) => self.left = Left::Nothing,
+            Err(PgError::Timeout(_)) if self.is_nested() => self.left = Left::Nothing,
+            Err(_) => {}
         }
         result
     }
@@ -243,8 +263,17 @@ impl Drop for Transaction<'_> {
         if self.savepoint.is_some() {
             self.connection.savepoints = self.connection.savepoints.saturating_sub(1);
         }
-        if self.open && !self.connection.is_surely_idle() {
-            self.connection.clean_up(&self.rollback_sql());
+        if self.connection.is_surely_idle() {
+            return;
+        }
+        match (self.left, &self.savepoint) {
+            (Left::Nothing, _) => {}
+            // Refused if the SAVEPOINT has failed: then the transaction stays failed. ROLLBACK TO
+            // could go to one of the same name around it, and hide the failure.
+            (Left::Unconfirmed, Some(name)) => {
+                self.connection.clean_up(&format!("RELEASE SAVEPOINT {name}"));
+            }
+            (Left::Unconfirmed | Left::Open, _) => self.connection.clean_up(&self.rollback_sql()),
         }
     }
 }

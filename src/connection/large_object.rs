@@ -6,8 +6,10 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
+use super::query::exactly_one;
 use super::{Delivery, PgConnection, Submit, Ticket, TransactionStatus};
-use crate::engine::{Outcome, Request};
+use crate::config::ExecutionMode;
+use crate::engine::Request;
 use crate::error::{PgError, PgResult};
 use crate::row::Row;
 use crate::types::{FromSql, Oid, Params};
@@ -22,7 +24,8 @@ const WINDOW: usize = 8;
 /// For what a large object is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LargeObjectMode {
-    /// Reading, as the object was when the transaction's snapshot was taken.
+    /// Reading, as the object was when it was opened: with the snapshot of that statement, which in
+    /// `REPEATABLE READ` and `SERIALIZABLE` is that of the whole transaction.
     Read,
     /// Writing. The server lets the object be read too, with what others have committed since.
     Write,
@@ -49,16 +52,16 @@ impl LargeObjectMode {
 /// use chopin_pg::LargeObjectMode;
 /// # let mut connection = chopin_pg::PgConnection::connect(&chopin_pg::PgConfig::from_url("")?)?;
 ///
-/// connection.begin()?;
-/// let oid = connection.create_large_object(None)?;
-/// let mut object = connection.open_large_object(oid, LargeObjectMode::ReadWrite)?;
-/// object.write_all(b"Nocturne")?;
-/// object.seek(SeekFrom::Start(3))?;
-/// let mut text = String::new();
-/// object.read_to_string(&mut text)?;
-/// assert_eq!(text, "turne");
-/// object.close()?;
-/// connection.commit()?;
+/// connection.transaction(|tx| {
+///     let oid = tx.create_large_object(None)?;
+///     let mut object = tx.open_large_object(oid, LargeObjectMode::ReadWrite)?;
+///     object.write_all(b"Nocturne")?;
+///     object.seek(SeekFrom::Start(3))?;
+///     let mut text = String::new();
+///     object.read_to_string(&mut text)?;
+///     assert_eq!(text, "turne");
+///     object.close()
+/// })?;
 /// # Ok::<(), chopin_pg::PgError>(())
 /// ```
 ///
@@ -66,13 +69,22 @@ impl LargeObjectMode {
 ///   small ones. [`copy_to`](Self::copy_to) keeps several reads on their way.
 /// - A write does not wait for its answer, unless several are unanswered.
 ///   [`flush`](Write::flush), [`close`](Self::close) and every read wait for all, and tell the
-///   error of one. Many small writes are better made by a [`BufWriter`](io::BufWriter).
+///   error of one. Many small writes are better made by a [`BufWriter`](io::BufWriter); flush it
+///   before it is dropped, for then it swallows the error of what it still held.
 /// - A seek costs nothing: the position goes to the server with the next read or write. What lies
 ///   behind the end reads as nothing; a write behind the end leaves a gap of zeros, which takes no
 ///   space.
 ///
 /// An error of the server fails the transaction, as always. In an [`io::Error`] it is inside, and
 /// `PgError::from` gets it out again, as does `?` in a function that returns [`PgResult`].
+///
+/// [`io_timeout`](PgConnection::io_timeout) limits each wait for an answer, not a copy as a whole;
+/// for that there is [`within`](PgConnection::within). What takes too long is cancelled, which
+/// fails the transaction too. An error of a source or target that is copied from or to does not: use
+/// [`transaction`](PgConnection::transaction), so that no half object is committed.
+///
+/// The requests have parameters: on a connection in [`ExecutionMode::Simple`] they are made in
+/// [`ExecutionMode::Unnamed`].
 ///
 /// Dropped without [`close`](Self::close) it never waits: writes that are under way are done, and the
 /// object is closed behind them. If one of them fails, nobody is told here; but the transaction has
@@ -184,11 +196,7 @@ impl PgConnection {
     }
 
     fn check_in_transaction(&mut self) -> PgResult<()> {
-        if self.engine.in_flight() > 0 {
-            // A late answer is awaited, and may change the transaction status.
-            self.ask(Request::Sync)?;
-        }
-        match self.transaction_status() {
+        match self.settled_status()? {
             TransactionStatus::Idle if !self.is_broken() => Err(PgError::Usage(
                 "a large object is open within a transaction only: call begin first".to_owned(),
             )),
@@ -198,7 +206,18 @@ impl PgConnection {
 
     /// The only value that a query returns.
     fn ask_value<T: for<'a> FromSql<'a>>(&mut self, sql: &str, params: impl Params) -> PgResult<T> {
-        first_row(self.ask(Request::Query { sql, params: &params })?)?.get(0)
+        let submit = self.submit_of_large_objects().deadline(self.operation_deadline());
+        let ticket = self.submit_blocking(Request::Query { sql, params: &params }, submit)?;
+        exactly_one(self.finish(ticket)?.into_rows())?.get(0)
+    }
+
+    /// How the requests of large objects are queued: they have parameters, which the simple protocol
+    /// has not.
+    fn submit_of_large_objects(&self) -> Submit {
+        let mut submit = Submit::new(Delivery::Collect);
+        let is_simple = self.execution_mode() == ExecutionMode::Simple;
+        submit.mode = is_simple.then_some(ExecutionMode::Unnamed);
+        submit
     }
 }
 
@@ -380,7 +399,7 @@ impl LargeObject<'_> {
         let connection = &mut *self.connection;
         connection.begin_call()?;
         // Each has its time when it is waited for.
-        let submit = Submit::new(Delivery::Collect);
+        let submit = connection.submit_of_large_objects();
         let limit = connection.operation_deadline();
         let ticket = loop {
             match connection.engine.submit(Request::Query { sql, params }, submit) {
@@ -406,7 +425,8 @@ impl LargeObject<'_> {
     /// Waits for the oldest answer; `None` when none is awaited.
     fn next_answer(&mut self) -> PgResult<Option<(Asked, Row)>> {
         let Some((ticket, asked)) = self.unanswered.pop_front() else { return Ok(None) };
-        let answer = self.connection.result_of(ticket).and_then(first_row).and_then(|row| {
+        let answer = self.connection.result_of(ticket).and_then(|outcome| {
+            let row = exactly_one(outcome.into_rows())?;
             if let Asked::Write(length) = asked {
                 let written: i32 = row.get(0)?;
                 if usize::try_from(written) != Ok(length) {
@@ -494,12 +514,8 @@ impl Drop for LargeObject<'_> {
             }
         }
         if !self.is_closed {
-            // If there is no room for it, the end of the transaction closes the object.
-            let sql = "select pg_catalog.lo_close($1)";
-            let request = Request::Query { sql, params: &(self.descriptor,) };
-            let _ = self.connection.engine.submit(request, Submit::new(Delivery::Discard));
+            self.connection.clean_up(&format!("select pg_catalog.lo_close({})", self.descriptor));
         }
-        self.connection.flush();
     }
 }
 
@@ -511,12 +527,6 @@ fn piece_of(row: &Row, most: usize) -> PgResult<&[u8]> {
         return Err(PgError::Protocol(what));
     }
     Ok(piece)
-}
-
-fn first_row(outcome: Outcome) -> PgResult<Row> {
-    let rows = outcome.into_rows();
-    let got = rows.len() as u64;
-    rows.into_iter().next().ok_or(PgError::Rows { expected: "exactly one row", got })
 }
 
 fn unexpected(function: &str, value: i64) -> PgError {

@@ -8,9 +8,11 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use super::notify::{listen_sql, unlisten_sql};
-use super::{Delivery, Drive, Event, Interest, Notification, PgConnection, Request, Ticket};
+use super::{
+    Delivery, Drive, Event, Interest, Notification, PgConnection, Request, Submit, Ticket,
+};
 use crate::config::PgConfig;
-use crate::error::{Backoff, Notice, PgError, PgResult};
+use crate::error::{Backoff, Notice, PgError, PgResult, Timeout};
 use crate::net::wait;
 
 /// Listens to channels on a connection of its own, and connects again when that is lost.
@@ -45,8 +47,9 @@ use crate::net::wait;
 /// configuration's [`connect_timeout`](PgConfig::connect_timeout).
 ///
 /// A server that is gone without a word is found out by a question that is asked after
-/// [some silence](Self::set_heartbeat), and is to be answered within
-/// [`io_timeout`](PgConfig::io_timeout).
+/// [some silence](Self::set_heartbeat). If it then says nothing for
+/// [`io_timeout`](PgConfig::io_timeout), it counts as gone. However long the program takes for
+/// what has come already, that is not held against the server.
 ///
 /// # The non-blocking face
 ///
@@ -67,7 +70,10 @@ pub struct PgListener {
     backoff: Backoff,
     /// What is to be asked of the server when it has answered what is asked.
     to_ask: VecDeque<Ask>,
-    asked: Option<(Ticket, Ask)>,
+    asked: Option<Asked>,
+    /// Channels of [`listen`](Self::listen) that nothing is asked about yet: the next connection
+    /// listens to them, and tells so.
+    added: BTreeSet<String>,
     /// Since when this connection listens.
     listening_since: Option<Instant>,
     /// Whether there was a connection that listened.
@@ -75,7 +81,27 @@ pub struct PgListener {
     heartbeat: Duration,
     /// When the server said something last.
     heard_at: Instant,
+    read: Read,
     told: VecDeque<ListenerEvent>,
+}
+
+/// What is known of bytes that wait to be read: what nobody has read yet is not late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    /// There may be some.
+    Open,
+    /// All events of what has been received are taken.
+    Taken,
+    /// The same, and the socket has been read to its end after that.
+    Looked,
+}
+
+/// A question that waits for its answer.
+#[derive(Debug)]
+struct Asked {
+    ticket: Ticket,
+    ask: Ask,
+    at: Instant,
 }
 
 /// What a [`PgListener`] tells.
@@ -88,7 +114,9 @@ pub enum ListenerEvent {
     /// It listens to all its channels again. What was notified since [`Lost`](Self::Lost) has been
     /// missed.
     Reconnected,
-    /// It listens to a channel from here on that [`PgListener::listen`] has added meanwhile.
+    /// It listens to a channel from here on that [`PgListener::listen`] has added. If it was added
+    /// while there was no connection, this comes after [`Connected`](Self::Connected) or
+    /// [`Reconnected`](Self::Reconnected).
     Listening {
         /// The channel.
         channel: String,
@@ -114,7 +142,10 @@ pub enum ListenerEvent {
 #[derive(Debug)]
 enum Ask {
     /// To listen to all channels.
-    ListenAll,
+    ListenAll {
+        /// Those of them that have been added since the last connection.
+        added: BTreeSet<String>,
+    },
     Listen(String),
     Unlisten(String),
     /// Whether it is still there.
@@ -170,21 +201,26 @@ impl PgListener {
             backoff: Backoff::random(),
             to_ask: VecDeque::new(),
             asked: None,
+            added: BTreeSet::new(),
             listening_since: None,
             had_connection: false,
             heartbeat: Self::DEFAULT_HEARTBEAT,
             heard_at: Instant::now(),
+            read: Read::Open,
             told: VecDeque::new(),
         };
         for channel in channels {
             listener.listen(channel)?;
         }
+        // `Connected` tells of them.
+        listener.added.clear();
         listener.connect_again();
         Ok(listener)
     }
 
     /// Adds a channel, if it is not among the [channels](Self::channels) yet. Never waits:
-    /// [`ListenerEvent::Listening`] tells from when on it is listened to.
+    /// [`ListenerEvent::Listening`] tells from when on it is listened to, after however many
+    /// connections.
     ///
     /// # Errors
     ///
@@ -237,6 +273,10 @@ impl PgListener {
     pub fn wait_event(&mut self, timeout: Duration) -> Option<ListenerEvent> {
         let until = Instant::now().checked_add(timeout);
         loop {
+            // What is here is taken before more is received.
+            if let Some(event) = self.next_event() {
+                return Some(event);
+            }
             let drive = self.drive();
             if let Some(event) = self.next_event() {
                 return Some(event);
@@ -272,7 +312,12 @@ impl PgListener {
             self.to_ask.push_back(Ask::Heartbeat);
         }
         self.ask_next();
-        self.connection.as_mut().map_or(Drive::Idle, PgConnection::drive)
+        let drive = self.connection.as_mut().map_or(Drive::Idle, PgConnection::drive);
+        self.read = match (self.read, drive) {
+            (Read::Taken | Read::Looked, Drive::Idle) => Read::Looked,
+            _ => Read::Open,
+        };
+        drive
     }
 
     /// The descriptors to watch, as [`PgConnection::sources`]; none between two attempts to
@@ -284,7 +329,8 @@ impl PgListener {
     /// When to call [`drive`](Self::drive) even if no source is ready.
     pub fn deadline(&self) -> Option<Instant> {
         let connection = self.connection.as_ref().and_then(PgConnection::deadline);
-        [connection, self.retry_at, self.heartbeat_at()].into_iter().flatten().min()
+        let own = [self.retry_at, self.heartbeat_at(), self.answer_due_at()];
+        own.into_iter().chain([connection]).flatten().min()
     }
 
     /// The next event, `None` when there is none until more has been received.
@@ -293,26 +339,48 @@ impl PgListener {
             if let Some(event) = self.told.pop_front() {
                 return Some(event);
             }
-            let next = match self.connection.as_mut()?.next_event() {
-                Ok(None) => return None,
-                Ok(Some(event)) => Ok(event),
-                Err(error) => Err(error),
+            let event = match self.connection.as_mut()?.next_event() {
+                Ok(Some(event)) => event,
+                Ok(None) => match self.silence() {
+                    None => return None,
+                    Some(error) => {
+                        self.lose(error);
+                        continue;
+                    }
+                },
+                Err(error) => {
+                    self.lose(error);
+                    continue;
+                }
             };
-            match next {
-                Ok(Event::Notification(notification)) => {
-                    self.heard_at = Instant::now();
+            (self.heard_at, self.read) = (Instant::now(), Read::Open);
+            match event {
+                Event::Notification(notification) => {
                     return Some(ListenerEvent::Notification(notification));
                 }
-                Ok(Event::Notice(notice)) => return Some(ListenerEvent::Notice(notice)),
-                Ok(Event::Ready) => {
-                    self.to_ask = VecDeque::from([Ask::ListenAll]);
+                Event::Notice(notice) => return Some(ListenerEvent::Notice(notice)),
+                Event::Ready => {
+                    let added = std::mem::take(&mut self.added);
+                    self.to_ask = VecDeque::from([Ask::ListenAll { added }]);
                     self.ask_next();
                 }
-                Ok(Event::Complete { ticket }) => self.answered(ticket),
-                Ok(Event::Failed { error, .. }) | Err(error) => self.lose(error),
-                Ok(_) => {}
+                Event::Complete { ticket } => self.answered(ticket),
+                Event::Failed { error, .. } => self.lose(error),
+                _ => {}
             }
         }
+    }
+
+    /// Nothing is left of what has been received. If that has been so for too long while an answer
+    /// is awaited, the error that says it.
+    fn silence(&mut self) -> Option<PgError> {
+        let has_looked = self.read == Read::Looked;
+        self.read = Read::Taken;
+        self.answer_due_at().filter(|at| has_looked && *at <= Instant::now()).map(|_| {
+            let (setting, value) = ("io_timeout", self.config.get_io_timeout());
+            let doing = "waiting for an answer or a notification";
+            PgError::Timeout(Box::new(Timeout { setting, value, doing }))
+        })
     }
 
     /// Begins to connect.
@@ -327,8 +395,15 @@ impl PgListener {
     /// The connection is of no more use.
     fn lose(&mut self, error: PgError) {
         self.connection = None;
-        self.asked = None;
-        self.to_ask.clear();
+        let asked = self.asked.take().map(|asked| asked.ask);
+        for ask in asked.into_iter().chain(self.to_ask.drain(..)) {
+            match ask {
+                Ask::ListenAll { added } => self.added.extend(added),
+                Ask::Listen(channel) => _ = self.added.insert(channel),
+                Ask::Unlisten(_) | Ask::Heartbeat => {}
+            }
+        }
+        self.added.retain(|channel| self.channels.contains(channel));
         let listened = self.listening_since.take();
         let now = Instant::now();
         // A server that hangs up on us again and again is not to be asked again at once.
@@ -345,10 +420,15 @@ impl PgListener {
 
     /// The channels have changed. A connection that is not ready yet asks for all of them later.
     fn change(&mut self, ask: Ask) {
-        let asked_for_all = matches!(self.asked, Some((_, Ask::ListenAll)));
-        if self.is_listening() || asked_for_all {
+        let asked = self.asked.as_ref().map(|asked| &asked.ask);
+        if self.is_listening() || matches!(asked, Some(Ask::ListenAll { .. })) {
             self.to_ask.push_back(ask);
-            self.ask_next();
+            return self.ask_next();
+        }
+        match ask {
+            Ask::Listen(channel) => _ = self.added.insert(channel),
+            Ask::Unlisten(channel) => _ = self.added.remove(&channel),
+            Ask::ListenAll { .. } | Ask::Heartbeat => {}
         }
     }
 
@@ -358,7 +438,7 @@ impl PgListener {
             let Some(connection) = &mut self.connection else { return };
             let Some(ask) = self.to_ask.pop_front() else { return };
             let sql = match &ask {
-                Ask::ListenAll => {
+                Ask::ListenAll { .. } => {
                     let all: PgResult<Vec<_>> =
                         self.channels.iter().map(|channel| listen_sql(channel)).collect();
                     all.map(|commands| commands.join("; "))
@@ -368,41 +448,47 @@ impl PgListener {
                 // The shortest text that is answered.
                 Ask::Heartbeat => Ok(String::new()),
             };
-            let asked = sql.and_then(|sql| {
-                connection.submit(Request::Simple { sql: &sql }, Delivery::Collect)
-            });
+            // Its answer may stand behind any number of notifications, so that it is the silence
+            // that has a limit.
+            let submit = Submit::new(Delivery::Collect);
+            let asked =
+                sql.and_then(|sql| connection.submit_with(Request::Simple { sql: &sql }, submit));
             match asked {
                 Ok(ticket) => {
-                    self.asked = Some((ticket, ask));
+                    self.asked = Some(Asked { ticket, ask, at: Instant::now() });
                     connection.flush();
                 }
                 // It is asked with the next drive.
                 Err(PgError::WouldBlock) => return self.to_ask.push_front(ask),
-                Err(error) => return self.lose(error),
+                Err(error) => {
+                    self.to_ask.push_front(ask);
+                    return self.lose(error);
+                }
             }
         }
     }
 
     /// The server has answered what was asked.
     fn answered(&mut self, ticket: Ticket) {
-        self.heard_at = Instant::now();
         if let Some(connection) = &mut self.connection {
             if let Err(error) = connection.take(ticket) {
                 return self.lose(error);
             }
         }
-        match self.asked.take() {
-            Some((_, Ask::ListenAll)) => {
+        match self.asked.take_if(|asked| asked.ticket == ticket).map(|asked| asked.ask) {
+            Some(Ask::ListenAll { added }) => {
                 self.listening_since = Some(self.heard_at);
                 self.told.push_back(match std::mem::replace(&mut self.had_connection, true) {
                     false => ListenerEvent::Connected,
                     true => ListenerEvent::Reconnected,
                 });
+                let told = |channel| ListenerEvent::Listening { channel };
+                self.told.extend(added.into_iter().map(told));
             }
-            Some((_, Ask::Listen(channel))) => {
+            Some(Ask::Listen(channel)) => {
                 self.told.push_back(ListenerEvent::Listening { channel });
             }
-            Some((_, Ask::Unlisten(_) | Ask::Heartbeat)) | None => {}
+            Some(Ask::Unlisten(_) | Ask::Heartbeat) | None => {}
         }
         self.ask_next();
     }
@@ -411,5 +497,11 @@ impl PgListener {
     fn heartbeat_at(&self) -> Option<Instant> {
         let is_quiet = self.is_listening() && self.asked.is_none() && self.to_ask.is_empty();
         self.heard_at.checked_add(self.heartbeat).filter(|_| is_quiet)
+    }
+
+    /// When the server counts as gone if it says nothing until then.
+    fn answer_due_at(&self) -> Option<Instant> {
+        let asked = self.asked.as_ref()?;
+        self.heard_at.max(asked.at).checked_add(self.config.get_io_timeout())
     }
 }

@@ -3,8 +3,9 @@
 use std::iter::FusedIterator;
 use std::time::{Duration, Instant};
 
-use super::quote::quote_identifier;
+use super::quote::{quote_identifier, quote_literal};
 use super::{Delivery, Event, Notification, PgConnection, Ticket};
+use crate::config::ExecutionMode;
 use crate::engine::{Request, Step};
 use crate::error::PgResult;
 
@@ -33,9 +34,14 @@ pub struct Notifications<'c> {
 ///
 /// Source: PostgreSQL documentation, "Asynchronous Operations", "LISTEN", "NOTIFY".
 impl PgConnection {
-    /// Listens to a channel from now on; inside a transaction from its commit on.
+    /// Listens to a channel from now on; inside a transaction from its commit on, and not at all if
+    /// it is rolled back.
     ///
     /// The name is quoted: it is taken as it is, upper case and blanks too.
+    ///
+    /// It belongs to the session: [`reset`](Self::reset) ends it, and so does the loss of the
+    /// connection, which a [`PgListener`](crate::PgListener) makes good. Behind a pooler that
+    /// gives each transaction another session nothing is heard.
     ///
     /// # Errors
     ///
@@ -69,9 +75,16 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query). The server refuses a payload of 8,000 bytes or more (`22023`), and
-    /// an empty channel or one of more than 63 bytes.
+    /// As [`query`](Self::query), in [`ExecutionMode::Simple`] as
+    /// [`execute_batch`](Self::execute_batch). The server refuses a payload of 8,000 bytes or more
+    /// (`22023`), and an empty channel or one of more than 63 bytes.
     pub fn notify(&mut self, channel: &str, payload: &str) -> PgResult<()> {
+        if self.execution_mode() == ExecutionMode::Simple {
+            // It has no parameters.
+            let (channel, payload) = (quote_literal(channel)?, quote_literal(payload)?);
+            return self
+                .execute_batch(&format!("select pg_catalog.pg_notify({channel}, {payload})"));
+        }
         let sql = "select pg_catalog.pg_notify($1, $2)";
         self.execute_with(sql, (channel, payload)).map(drop)
     }
@@ -109,19 +122,12 @@ impl PgConnection {
     /// [`PgError::Busy`] while requests that deliver events are unfinished: then notifications are
     /// events too.
     pub fn poll_notification(&mut self) -> PgResult<Option<Notification>> {
-        if let Some(kept) = self.notifications.pop() {
-            return Ok(Some(kept));
-        }
-        self.check_not_busy()?;
-        let found = self.find_notification()?;
-        if found.is_none() && self.something_is_late() {
-            return self.received_notification();
-        }
-        Ok(found)
+        // That ends what is late too, and goes on with its cancel.
+        self.wait_notification(Duration::ZERO)
     }
 
     /// Waits for the next notification; `None` when there was none within `timeout`.
-    /// [`Duration::MAX`] is for ever.
+    /// [`Duration::MAX`] is for ever, [`Duration::ZERO`] does not wait.
     ///
     /// The server delivers notifications between transactions only: inside one it waits for
     /// nothing.
@@ -162,7 +168,8 @@ impl PgConnection {
     /// look at the socket; [`poll_notification`](Self::poll_notification) does.
     ///
     /// At most [`max_kept_messages`](crate::PgConfig::max_kept_messages) are kept; the oldest give way,
-    /// and are told: by [`Event::MessagesDropped`] to [`next_event`](Self::next_event), and by
+    /// and are told: by [`Event::MessagesDropped`], which counts notices too, to
+    /// [`next_event`](Self::next_event), and by
     /// [`dropped_notifications`](Self::dropped_notifications).
     pub fn drain_notifications(&mut self) -> impl Iterator<Item = Notification> + '_ {
         self.notifications.drain()

@@ -7,30 +7,25 @@ use chopin_pg::{LargeObjectMode, Oid, PgConnection, PgResult};
 use crate::support::*;
 
 fn store(connection: &mut PgConnection, recording: impl Read) -> PgResult<Oid> {
-    connection.begin()?;
-    let oid = connection.import_large_object(recording)?;
-    connection.commit()?;
-    Ok(oid)
+    // If the source fails, no half object is committed.
+    connection.transaction(|tx| tx.import_large_object(recording))
 }
 
 fn fetch(connection: &mut PgConnection, oid: Oid, target: impl Write) -> PgResult<u64> {
-    connection.begin()?;
-    let length = connection.export_large_object(oid, target)?;
-    connection.commit()?;
-    Ok(length)
+    connection.transaction(|tx| tx.export_large_object(oid, target))
 }
 
 fn change_the_title(connection: &mut PgConnection, oid: Oid, title: &[u8; 4]) -> PgResult<u8> {
-    connection.begin()?;
-    let mut object = connection.open_large_object(oid, LargeObjectMode::ReadWrite)?;
-    object.seek(SeekFrom::Start(8))?;
-    object.write_all(title)?;
-    let mut year = [0];
-    object.read_exact(&mut year)?;
-    // Waits for the write too, and tells if it has failed.
-    object.close()?;
-    connection.commit()?;
-    Ok(year[0])
+    connection.transaction(|tx| {
+        let mut object = tx.open_large_object(oid, LargeObjectMode::ReadWrite)?;
+        object.seek(SeekFrom::Start(8))?;
+        object.write_all(title)?;
+        let mut year = [0];
+        object.read_exact(&mut year)?;
+        // Waits for the write too, and tells if it has failed.
+        object.close()?;
+        Ok(year[0])
+    })
 }
 
 #[test]

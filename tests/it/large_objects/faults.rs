@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use chopin_pg::{LargeObjectMode, PgConnection, PgError, PgResult, SqlState};
+use chopin_pg::{ExecutionMode, LargeObjectMode, PgConnection, PgError, PgResult, SqlState};
 use testkit::fake::{Answer, FakeServer};
 use testkit::frames::Column;
 
@@ -184,16 +184,14 @@ fn b17_h21_what_was_written_is_never_taken_back() {
         let number = |n: &'static [u8]| Answer::rows(&[Column::int4("n")]).row(&[Some(n)]);
         conn.answer_extended(&number(&[0, 0, 0, 5]))?;
         wait.lock().unwrap().recv().map_err(|error| error.to_string())?;
-        let mut written = 0;
-        loop {
+        for _ in 0..8 {
             let group = conn.answer_extended(&number(&[0, 4, 0, 0]))?;
             let bind = group.iter().find_map(|frame| frame.as_bind().ok()).expect("a Bind");
-            match bind.params.as_slice() {
-                [_, Some(piece)] => written += piece.len(),
-                _ => break,
-            }
+            let [_, Some(piece)] = bind.params.as_slice() else { panic!("{bind:?}") };
+            assert_eq!(piece.len(), 256 * 1024);
         }
-        assert_eq!(written, 8 * 256 * 1024, "all that was written");
+        conn.expect_query("select pg_catalog.lo_close(5)")?;
+        conn.answer_query(&Answer::command("SELECT 1"))?;
         conn.expect_query("COMMIT")?;
         conn.answer_query(&Answer::command("COMMIT"))?;
         conn.drain()
@@ -209,6 +207,69 @@ fn b17_h21_what_was_written_is_never_taken_back() {
     db.commit().unwrap();
     drop(db);
     server.join();
+}
+
+#[test]
+fn b17_h21_dropping_closes_even_when_a_limit_is_reached() {
+    for config in [config().max_in_flight(1), config().max_send_buffer(1)] {
+        let mut db = PgConnection::connect(&config).unwrap();
+        db.begin().unwrap();
+        let oid = db.create_large_object(None).unwrap();
+        let mut object = db.open_large_object(oid, LargeObjectMode::Write).unwrap();
+        object.write_all(&bytes(200_000, 6)).unwrap();
+        drop(object);
+        // The number of the descriptor is free again.
+        let sql = "select lo_open($1, 262144)";
+        assert_eq!(db.query_one(sql, &[&oid]).unwrap().get::<i32>(0).unwrap(), 0);
+        assert!(contents(&mut db, oid) == bytes(200_000, 6));
+    }
+}
+
+#[test]
+fn b17_in_every_execution_mode() {
+    let modes = [ExecutionMode::Cached, ExecutionMode::Unnamed, ExecutionMode::Simple];
+    for mode in modes {
+        let mut db = PgConnection::connect(&config().execution_mode(mode)).unwrap();
+        db.begin().unwrap();
+        let expected = bytes(3_000_000, 5);
+        let oid = db.import_large_object(expected.as_slice()).unwrap();
+        let mut exported = Vec::new();
+        db.export_large_object(oid, &mut exported).unwrap();
+        assert!(exported == expected, "{mode:?}");
+        let mut object = db.open_large_object(oid, LargeObjectMode::ReadWrite).unwrap();
+        object.truncate(9).unwrap();
+        assert_eq!(object.seek(SeekFrom::End(-1)).unwrap(), 8);
+        object.write_all(b"drop").unwrap();
+        drop(object);
+        exported.clear();
+        db.export_large_object(oid, &mut exported).unwrap();
+        assert!(exported[..8] == expected[..8] && exported[8..] == *b"drop", "{mode:?}");
+        db.unlink_large_object(oid).unwrap();
+        db.commit().unwrap();
+        assert_eq!(db.execution_mode(), mode);
+    }
+}
+
+#[test]
+fn b17_what_takes_too_long_fails_the_transaction() {
+    let mut db = connect();
+    let oid = new_object(&mut db, b"old");
+    // Another session has changed the same page, and does not commit.
+    let mut other = connect();
+    other.begin().unwrap();
+    other.query("select lo_put($1, 0, 'other')", &[&oid]).unwrap();
+    db.begin().unwrap();
+    db.set_io_timeout(Duration::from_millis(300));
+    let mut object = db.open_large_object(oid, LargeObjectMode::Write).unwrap();
+    object.write_all(b"new").unwrap();
+    let error = PgError::from(object.flush().unwrap_err());
+    assert!(matches!(error, PgError::Timeout(_)), "{error}");
+    drop(object);
+    db.set_io_timeout(LONG);
+    assert!(matches!(db.commit(), Err(PgError::RolledBack)));
+    other.commit().unwrap();
+    assert_eq!(contents(&mut db, oid), b"other");
+    db.unlink_large_object(oid).unwrap();
 }
 
 #[test]

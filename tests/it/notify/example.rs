@@ -5,8 +5,9 @@
 mod listen;
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Sender, TryRecvError, channel};
 
 use clap::Parser;
 
@@ -68,10 +69,23 @@ fn b13_the_example_prints_and_connects_again() {
 fn b13_the_example_ends_when_it_is_told_to() {
     let server = testkit::shared();
     let url = server.url(server.superuser(), None, "postgres");
-    let options = Options::parse_from(["listen", "--url", &url, "c"]);
-    let stop = AtomicBool::new(true);
-    assert_eq!(run(&options, &stop, &mut io::sink()).unwrap(), 0);
-    assert!(stop.load(Ordering::Relaxed));
+    let channel_name = testkit::unique("stop");
+    let options = Options::parse_from(["listen", "--url", &url, &channel_name]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let (lines, printed) = channel();
+    let (ended, end) = channel();
+    std::thread::spawn(move || {
+        let heard = run(&options, &stopped, &mut Lines(lines, String::new())).expect("it works");
+        ended.send(heard)
+    });
+    let line = || printed.recv_timeout(LONG).expect("a line");
+    assert_eq!(line(), format!("listening to {channel_name}"));
+    connect().notify(&channel_name, "one").unwrap();
+    assert!(line().ends_with("one"));
+    assert_eq!(end.try_recv(), Err(TryRecvError::Empty), "it waits for more");
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(end.recv_timeout(LONG), Ok(1));
     let nowhere = Options::parse_from(["listen", "--url", "postgres://ada@localhost:1/x", "c"]);
     assert!(run(&nowhere, &stop, &mut io::sink()).is_err());
 }

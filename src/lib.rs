@@ -20,11 +20,29 @@
 //!
 //! Where to look:
 //!
-//! * [`PgConfig`] says where to connect and how, [`PgConnection`] is a connection.
+//! * [`PgConfig`] says where to connect and how, [`PgConnection`] is a connection: its page has the
+//!   contract of the non-blocking face too.
 //! * [`Row`] reads columns by index or name; [`types`] lists which Rust types go with which SQL
 //!   types.
 //! * [`PgError`] says what went wrong, with everything that the server told.
+//! * Transactions: [`transaction`](PgConnection::transaction) with a closure,
+//!   [`begin_transaction`](PgConnection::begin_transaction) as a guard,
+//!   [`run_serializable`](PgConnection::run_serializable) with retries.
+//! * COPY: [`copy_in`](PgConnection::copy_in), [`copy_out`](PgConnection::copy_out), and
+//!   [`insert_many`](PgConnection::insert_many) for rows that are in memory.
+//! * LISTEN and NOTIFY: [`listen`](PgConnection::listen), [`notify`](PgConnection::notify),
+//!   [`notifications`](PgConnection::notifications); [`PgListener`] connects again by itself.
+//! * Rows that do not fit into memory: [`stream`](PgConnection::stream), and cursors, which let other
+//!   requests in between: [`query_cursor`](PgConnection::query_cursor),
+//!   [`fetch`](PgConnection::fetch).
+//! * Large objects: [`open_large_object`](PgConnection::open_large_object), and [`LargeObject`] to
+//!   read, write and seek.
+//! * Time: [`within`](PgConnection::within) bounds a call or several together; a [`CancelToken`]
+//!   cancels from elsewhere.
 //! * [`wire`] and [`engine`] are the protocol without I/O. They are public and unstable.
+//!
+//! `docs/GUIDE.md` in the repository has a section for each of these features, with functions to
+//! start from; `examples/` has whole programs.
 
 #![deny(unsafe_code, missing_docs)]
 

@@ -45,9 +45,9 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// As [`execute_batch`](Self::execute_batch). [`PgError::Usage`] for what is no name
-    /// ([`quote_identifier`](crate::quote_identifier)): of one with more than 63 bytes the server
-    /// would cut the end off, and listen to another channel.
+    /// As [`execute_batch`](Self::execute_batch). [`PgError::Usage`](crate::PgError::Usage) for what is
+    /// no name ([`quote_identifier`]): of one with more than 63 bytes the server would cut the end
+    /// off, and listen to another channel.
     pub fn listen(&mut self, channel: &str) -> PgResult<()> {
         self.execute_batch(&listen_sql(channel)?)
     }
@@ -96,7 +96,8 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// As [`submit`](Self::submit); [`PgError::Usage`] as with [`listen`](Self::listen).
+    /// As [`submit`](Self::submit); [`PgError::Usage`](crate::PgError::Usage) as with
+    /// [`listen`](Self::listen).
     pub fn submit_listen(&mut self, channel: &str, delivery: Delivery) -> PgResult<Ticket> {
         self.submit(Request::Simple { sql: &listen_sql(channel)? }, delivery)
     }
@@ -119,8 +120,8 @@ impl PgConnection {
     /// # Errors
     ///
     /// What broke the connection, when all notifications that came before have been returned.
-    /// [`PgError::Busy`] while requests that deliver events are unfinished: then notifications are
-    /// events too.
+    /// [`PgError::Busy`](crate::PgError::Busy) while requests that deliver events are unfinished: then
+    /// notifications are events too.
     pub fn poll_notification(&mut self) -> PgResult<Option<Notification>> {
         // That ends what is late too, and goes on with its cancel.
         self.wait_notification(Duration::ZERO)

@@ -23,7 +23,7 @@ impl PgConnection {
     ///
     /// # Errors
     ///
-    /// As [`quote_identifier`](crate::quote_identifier) and [`query`](Self::query).
+    /// As [`quote_identifier`] and [`query`](Self::query).
     pub fn savepoint(&mut self, name: &str) -> PgResult<()> {
         let sql = format!("SAVEPOINT {}", quote_identifier(name)?);
         self.execute_batch(&sql)

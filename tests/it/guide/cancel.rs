@@ -20,18 +20,11 @@ fn newest_orders(db: &mut PgConnection) -> PgResult<Vec<i32>> {
 
 /// Moves money, in half a second for all of it.
 fn transfer(db: &mut PgConnection, from: i32, to: i32, cents: i64) -> PgResult<()> {
-    let work = |db: &mut PgConnection| {
-        db.begin()?;
-        db.execute("update accounts set cents = cents - $2 where id = $1", &[&from, &cents])?;
-        db.execute("update accounts set cents = cents + $2 where id = $1", &[&to, &cents])?;
-        db.commit()
-    };
-    let result = work(&mut db.within(Duration::from_millis(500)));
-    if result.is_err() {
-        // Outside of the limit, which may be over.
-        db.rollback()?;
-    }
-    result
+    db.within(Duration::from_millis(500)).transaction(|tx| {
+        tx.execute("update accounts set cents = cents - $2 where id = $1", &[&from, &cents])?;
+        tx.execute("update accounts set cents = cents + $2 where id = $1", &[&to, &cents])?;
+        Ok(())
+    })
 }
 
 /// Cancels what the connection runs when a line comes in.

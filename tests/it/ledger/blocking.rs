@@ -11,7 +11,7 @@ use chopin_pg::{
 use rand::Rng;
 
 use super::assistant::{Assistant, Deed};
-use super::books::{Books, Excuse, Fate, START, Seen, Tally, Transfer, check_tags, fate_of};
+use super::books::{Books, Excuse, Fate, Note, START, Seen, Tally, Transfer, check_tags, fate_of};
 use super::steps::Draft;
 use super::{ACCOUNTS, LOG, MOVE, STREAM, SUM, TRANSFER, connect_teller};
 
@@ -21,7 +21,7 @@ pub(super) fn run<'scope>(
     books: Books,
     config: &'scope PgConfig,
     operations: u32,
-) -> (Vec<(i64, Fate)>, Tally) {
+) -> (Vec<Note>, Tally) {
     let assistant = Assistant::new(scope, config);
     let db = connect_teller(config);
     let mut teller = Teller { books, config, db };
@@ -391,6 +391,14 @@ fn guard(db: &mut PgConnection, books: &mut Books) {
             let result = tx.rollback();
             result.unwrap_or_else(|error| books.note(&error, books.excuse));
             draft.undo(books);
+        }
+        3 => {
+            // The program does not notice that a statement has failed.
+            let failed = tx.execute("select 1 / 0", &[]);
+            assert!(failed.is_err());
+            let result = tx.commit();
+            assert!(result.is_err(), "a failed transaction was committed");
+            draft.commit(books, &result);
         }
         _ => {
             let result = tx.commit();

@@ -1,6 +1,7 @@
 //! What a teller knows of its transfers, and what the ledger must therefore say.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::Location;
 
 use chopin_pg::{PgConnection, PgError, PgResult, Row, SqlState};
 use rand::rngs::StdRng;
@@ -74,6 +75,17 @@ pub(super) fn fate_of<T>(commit: &PgResult<T>) -> Fate {
     }
 }
 
+/// What is noted of a transfer that has ended.
+#[derive(Clone, Copy, Debug)]
+#[expect(dead_code, reason = "place and excuse are there to be printed")]
+pub(super) struct Note {
+    pub(super) number: i64,
+    pub(super) fate: Fate,
+    /// Where it was noted.
+    place: &'static Location<'static>,
+    excuse: Excuse,
+}
+
 /// What happens while transfers are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Seen {
@@ -125,7 +137,7 @@ pub(super) struct Books {
     pub(super) random: StdRng,
     /// The last number that was given out.
     last: i64,
-    fates: Vec<(i64, Fate)>,
+    notes: Vec<Note>,
     pub(super) tally: Tally,
     /// What may go wrong at present.
     pub(super) excuse: Excuse,
@@ -139,7 +151,7 @@ impl Books {
         Self {
             random: StdRng::seed_from_u64(seed ^ u64::from(teller) << 32),
             last: i64::from(teller) << 40,
-            fates: Vec::new(),
+            notes: Vec::new(),
             tally: Tally::new(),
             excuse: Excuse::default(),
             takes_forever: false,
@@ -191,7 +203,8 @@ impl Books {
             Fate::Undone => Seen::Undone,
             Fate::Unknown => Seen::Unknown,
         });
-        self.fates.push((transfer.number, fate));
+        let (place, excuse) = (Location::caller(), self.excuse);
+        self.notes.push(Note { number: transfer.number, fate, place, excuse });
     }
 
     /// A transfer has come to its end in this way.
@@ -231,8 +244,8 @@ impl Books {
     }
 
     /// What was noted, to be compared with the ledger.
-    pub(super) fn into_notes(self) -> (Vec<(i64, Fate)>, Tally) {
-        (self.fates, self.tally)
+    pub(super) fn into_notes(self) -> (Vec<Note>, Tally) {
+        (self.notes, self.tally)
     }
 }
 
@@ -247,31 +260,29 @@ pub(super) fn check_tags(rows: &[Row], count: usize, tag: i64) {
 
 /// Compares what all tellers know with what is in the database, when nobody works on it any more;
 /// returns how many of the transfers of which that was unknown were committed.
-pub(super) fn compare(db: &mut PgConnection, fates: &HashMap<i64, Fate>) -> usize {
+pub(super) fn compare(db: &mut PgConnection, notes: &HashMap<i64, Note>) -> usize {
     let rows = db.query("select number from log order by number", &[]).expect("the log");
     let log: Vec<i64> = rows.iter().map(|row| row.get(0).expect("a number")).collect();
     let doubled: Vec<_> = log.windows(2).filter(|pair| pair[0] == pair[1]).collect();
     assert!(doubled.is_empty(), "doubled: {doubled:?}");
-    let with_fate = |fate| {
-        let mut numbers: Vec<_> =
-            fates.iter().filter(|(_, of)| **of == fate).map(|(number, _)| *number).collect();
-        numbers.sort_unstable();
-        numbers
+    let find = |fate, is_in_log| {
+        let is_one = |note: &&Note| {
+            note.fate == fate && log.binary_search(&note.number).is_ok() == is_in_log
+        };
+        notes.values().filter(is_one).collect::<Vec<_>>()
     };
-    let is_in_log = |number: &i64| log.binary_search(number).is_ok();
-    let lost: Vec<_> =
-        with_fate(Fate::Committed).into_iter().filter(|number| !is_in_log(number)).collect();
+    let lost = find(Fate::Committed, false);
     assert!(lost.is_empty(), "lost: {lost:?}");
-    let not_undone: Vec<_> = with_fate(Fate::Undone).into_iter().filter(is_in_log).collect();
+    let not_undone = find(Fate::Undone, true);
     assert!(not_undone.is_empty(), "committed all the same: {not_undone:?}");
-    let invented: Vec<_> = log.iter().filter(|number| !fates.contains_key(number)).collect();
+    let invented: Vec<_> = log.iter().filter(|number| !notes.contains_key(number)).collect();
     assert!(invented.is_empty(), "nobody has asked for {invented:?}");
 
     let sql = "select number from log where nap = $1 or nap < 0";
     let impossible = db.query(sql, &[&FOREVER]).expect("the log");
     assert!(impossible.is_empty(), "the server commits no such transfer");
     check_balances(db);
-    with_fate(Fate::Unknown).into_iter().filter(is_in_log).count()
+    find(Fate::Unknown, true).len()
 }
 
 /// Every balance is what it was, and what the log says.

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{Shutdown, shutdown};
 
 use super::books::{
-    ACCOUNTS, Books, Excuse, FOREVER, Fate, START, Seen, Tally, Transfer, check_tags, fate_of,
+    ACCOUNTS, Books, Excuse, FOREVER, Fate, Note, START, Seen, Tally, Transfer, check_tags, fate_of,
 };
 use super::{LOG, MOVE, STREAM, SUM, TRANSFER, connect_teller};
 
@@ -24,7 +24,7 @@ pub(super) fn run(
     books: Vec<Books>,
     config: &PgConfig,
     operations: u32,
-) -> Vec<(Vec<(i64, Fate)>, Tally)> {
+) -> Vec<(Vec<Note>, Tally)> {
     let teller = |books| Teller {
         books,
         db: connect_teller(config),
@@ -34,10 +34,13 @@ pub(super) fn run(
         had_deadline: false,
     };
     let mut tellers: Vec<Teller> = books.into_iter().map(teller).collect();
-    while tellers.iter().any(|teller| !teller.is_done()) {
+    loop {
         let mut again = false;
         for teller in &mut tellers {
             again |= teller.turn(config) == Drive::Again;
+        }
+        if tellers.iter().all(Teller::is_done) {
+            break;
         }
         if !again {
             wait(&tellers);

@@ -21,6 +21,7 @@ pub(super) struct Draft {
 
 impl Draft {
     /// The transaction has come to its end by a COMMIT.
+    #[track_caller]
     pub(super) fn commit(self, books: &mut Books, result: &PgResult<()>) {
         let fate = fate_of(result);
         if let Err(error) = result {
@@ -39,6 +40,7 @@ impl Draft {
     }
 
     /// No COMMIT was sent.
+    #[track_caller]
     pub(super) fn undo(self, books: &mut Books) {
         for transfer in self.kept.iter().chain(&self.undone).chain(&self.unclear) {
             books.close(transfer, Fate::Undone);
@@ -145,11 +147,15 @@ impl Draft {
     }
 
     /// A transfer with rows of which only the first few are read: what it does is done. If it fails,
-    /// so does the transaction.
+    /// so does the transaction. One that is dropped before its first row may not have been sent: it
+    /// had to wait for the end of another one.
     fn stream_dropped(&mut self, tx: &mut Transaction<'_>, books: &mut Books) -> PgResult<()> {
-        let transfer = self.keep(books);
+        let wanted = books.random.random_range(0..10);
+        let transfer = books.transfer();
+        let list = if wanted == 0 { &mut self.unclear } else { &mut self.kept };
+        list.push(transfer);
         let mut rows = tx.stream(STREAM, transfer.params())?;
-        for number in 1..books.random.random_range(1..10) {
+        for number in 1..=wanted {
             let row = rows.next()?.expect("more rows");
             assert_eq!(row.to::<(i64, i32)>().expect("a row"), (transfer.number, number));
         }

@@ -88,13 +88,13 @@ impl Teller<'_> {
     /// itself was cancelled.
     fn look_after(&mut self) {
         let Self { books, db, .. } = self;
-        let cancelled = books.excuse.cancel;
-        books.excuse = Excuse::default();
+        let excuse = std::mem::take(&mut books.excuse);
+        let cancelled = excuse.cancel;
         let tag = books.tag();
         match db.query("select $1::int8", &[&tag]) {
             Ok(rows) => check_tags(&rows, 1, tag),
             Err(error) => {
-                assert!(cancelled, "left in a transaction: {error}");
+                assert!(cancelled, "left in a transaction, {excuse:?}: {error}");
                 books.note(&error, books.excuse);
             }
         }
@@ -395,9 +395,9 @@ fn guard(db: &mut PgConnection, books: &mut Books) {
         3 => {
             // The program does not notice that a statement has failed.
             let failed = tx.execute("select 1 / 0", &[]);
-            assert!(failed.is_err());
+            let failure = failed.expect_err("nothing can be divided by zero");
             let result = tx.commit();
-            assert!(result.is_err(), "a failed transaction was committed");
+            assert!(result.is_err(), "committed after {failure:?}; {:?}", books.excuse);
             draft.commit(books, &result);
         }
         _ => {

@@ -206,10 +206,12 @@ impl<'c> Transaction<'c> {
         Ok(())
     }
 
-    /// Takes the result of what was to end it. What was sent and not answered in time ends it too,
-    /// in this way or that.
+    /// Takes the result of what was to end it. What was not answered in time is cancelled, and the
+    /// server may have been about to begin with it: then the transaction has failed and is still
+    /// open, so a ROLLBACK follows, which does nothing if it has ended. (For a savepoint that is left
+    /// to the transaction around it: one that has been released cannot be rolled back to.)
     pub(super) fn ended(&mut self, result: PgResult<()>) -> PgResult<()> {
-        if matches!(result, Ok(()) | Err(PgError::Timeout(_))) {
+        if result.is_ok() || self.is_nested() && matches!(result, Err(PgError::Timeout(_))) {
             self.open = false;
         }
         result

@@ -38,6 +38,9 @@ use crate::types::Params;
 /// cancel undoes the statement's work and fails its transaction. If it has not ended within
 /// `drain_timeout` after that, the connection is broken.
 ///
+/// A query of which nothing could be sent yet, because another one is still being drained, is taken
+/// back: it is not run.
+///
 /// So whoever wants the work done calls [`finish`](Self::finish), and whoever wants no more of it and
 /// no wait calls [`cancel`](Self::cancel).
 #[derive(Debug)]

@@ -75,12 +75,6 @@ fn h36_a_value_that_no_length_can_carry_is_refused_and_nothing_is_sent() {
     assert_usable(&mut db);
 }
 
-/// Whether tests that take long or much memory are to run with their full sizes
-/// (`cargo xtask test --long`).
-fn is_long() -> bool {
-    std::env::var_os("CHOPIN_TEST_LONG").is_some_and(|value| value == "1")
-}
-
 #[test]
 fn h16_values_and_texts_near_a_gibibyte_work_or_are_refused_whole() {
     const GIBIBYTE: usize = 1 << 30;

@@ -16,6 +16,7 @@ mod errors;
 mod event_loop;
 mod guide;
 mod large_objects;
+mod ledger;
 mod limits;
 mod login;
 mod messages;

@@ -35,6 +35,12 @@ pub(crate) fn fake_config(server: &FakeServer) -> PgConfig {
     PgConfig::new("127.0.0.1", server.port(), "frederic", "secret", "music")
 }
 
+/// Whether tests that take long or much memory are to run with their full sizes
+/// (`cargo xtask test --long`).
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("CHOPIN_TEST_LONG").is_some_and(|value| value == "1")
+}
+
 /// The next query on the connection gets its own, right answer.
 #[track_caller]
 pub(crate) fn assert_usable(connection: &mut PgConnection) {

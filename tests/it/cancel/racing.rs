@@ -11,7 +11,7 @@ use super::*;
 
 /// `few`, or `many` where the tests may take long (`cargo xtask test --long`).
 fn rounds(few: u32, many: u32) -> u32 {
-    if std::env::var_os("CHOPIN_TEST_LONG").is_some() { many } else { few }
+    if is_long() { many } else { few }
 }
 
 /// What became of the cancels.

@@ -409,7 +409,8 @@ fn h2_b14_a_commit_that_is_answered_too_late_is_told_and_never_repeated() {
             conn.expect_query("COMMIT")?;
             wait.lock().unwrap().recv().map_err(|error| error.to_string())?;
             conn.send_frames(&[frames::command_complete("COMMIT"), frames::ready_for_query(b'I')])?;
-            // Nothing was to be rolled back.
+            // Nobody knew whether there was something to roll back.
+            answer(conn, "ROLLBACK", b'I')?;
             conn.expect_query("select 1")?;
             conn.answer_query(&Answer::command("SELECT 1"))?;
         }

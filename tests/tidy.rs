@@ -45,7 +45,19 @@ const FUNCTION_LINES: usize = 70;
 const LINE_COLUMNS: usize = 110;
 
 /// What may stay as it is.
-const EXCEPTIONS: &[Exception] = &[];
+const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        rule: Rule::FunctionSize,
+        place: "src/engine/usual.rs: step_usual",
+        reason: "one loop over what comes most often: with a part of it in a function of its own a \
+                 query costs a hundred instructions more",
+    },
+    Exception {
+        rule: Rule::FunctionSize,
+        place: "src/engine/answer.rs: step_request",
+        reason: "a table: one arm for each message in each phase, to be read as a whole",
+    },
+];
 
 /// One thing that a rule would forbid.
 struct Exception {

@@ -13,8 +13,9 @@ use crate::row::Column;
 /// it.
 ///
 /// It lives until it is dropped or its transaction ends, whichever comes first, on the connection
-/// that opened it; later it refuses fetches ([`PgError::Usage`]). A handle that is dropped closes its portal with one of the next
-/// requests. After a fetch that took too long it refuses others: the rows of that one are lost.
+/// that opened it; later it refuses fetches ([`PgError::Usage`]). A handle that is dropped closes its
+/// portal with one of the next requests. After a fetch that took too long it refuses others: the rows
+/// of that one are lost.
 ///
 /// Source: PostgreSQL documentation, "Message Flow", "Extended Query" (named portals).
 pub struct Cursor {

@@ -345,6 +345,15 @@ impl InFlight {
         }
     }
 
+    /// [`command_done`](Self::command_done); whether the answer of the next request comes then.
+    #[inline]
+    pub(super) fn command_ends(&mut self, tag: &[u8]) -> bool {
+        if self.command_done(tag) {
+            self.phase = self.phase_when_answered();
+        }
+        self.phase == Phase::Answered
+    }
+
     /// The columns of the rows that follow.
     #[inline]
     pub(super) fn describe(&mut self, columns: Rc<[Column]>) {

@@ -32,10 +32,10 @@ impl Engine {
                     let in_run = std::mem::replace(&mut request.has_rows, true);
                     if let (Delivery::Collect, Some(rows)) = (request.delivery, &mut request.rows) {
                         // Nobody else has the set until it is finished.
-                        match Rc::get_mut(rows).map(|rows| rows.push(row)) {
-                            Some(Ok(())) => unread = behind,
-                            _ => break,
-                        }
+                        let Some(Ok(())) = Rc::get_mut(rows).map(|set| set.push(row)) else {
+                            break;
+                        };
+                        unread = behind;
                         continue;
                     }
                     // A row that is drained is checked too.
@@ -68,11 +68,8 @@ impl Engine {
                         break;
                     }
                     let (ticket, delivery) = (request.ticket, request.delivery);
-                    if request.command_done(text) {
-                        request.phase = request.phase_when_answered();
-                        if request.phase == Phase::Answered {
-                            self.flights.skip_answered();
-                        }
+                    if request.command_ends(text) {
+                        self.flights.skip_answered();
                     }
                     if delivery == Delivery::Events {
                         self.whose = ticket;

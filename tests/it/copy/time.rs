@@ -209,26 +209,33 @@ fn h20_the_program_s_own_time_does_not_count() {
 
 #[test]
 fn h20_a_copy_that_was_never_sent_is_taken_back_with_its_data() {
-    let table = testkit::unique("behind");
-    let mut holder = connect();
-    holder.execute_batch(&format!("create table {table} (id int4)")).unwrap();
-    holder.begin().unwrap();
-    holder.execute_batch(&format!("lock table {table}")).unwrap();
-    let mut db = with_table("id int4");
-    db.set_io_timeout(SHORT);
-    let error = db.query(&format!("table {table}"), &[]).unwrap_err();
-    assert!(matches!(error, PgError::Timeout(_)));
+    let (go, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    // A server that a cancel does nothing to.
+    let server = FakeServer::start(move |conn| {
+        conn.login()?;
+        conn.expect_query("select 'late'")?;
+        wait.lock().unwrap().recv().map_err(|error| error.to_string())?;
+        conn.answer_query(&Answer::command("LATE"))?;
+        conn.expect_query("select 'mine'")?;
+        conn.answer_query(&Answer::command("MINE"))?;
+        conn.drain()
+    });
+    let config = fake_config(&server).io_timeout(SHORT).drain_timeout(LONG);
+    let mut db = PgConnection::connect(&config).unwrap();
+    assert!(matches!(db.execute_batch("select 'late'"), Err(PgError::Timeout(_))));
     // Held back until the late answer has come, which it does not in time.
     let ticket = db.submit(Request::CopyIn { sql: "copy t from stdin" }, Delivery::Events).unwrap();
     db.copy_data(ticket, b"1\n").unwrap();
     let error = Outcome::default().end(&mut db, ticket).unwrap_err();
     assert!(matches!(error, PgError::NotSent(_)), "{error}");
     assert!(matches!(db.copy_data(ticket, b"1\n"), Err(PgError::Usage(_))));
-    holder.commit().unwrap();
+    go.send(()).unwrap();
     db.set_io_timeout(LONG);
-    assert_usable(&mut db);
-    assert_eq!(content(&mut db), "");
-    holder.execute_batch(&format!("drop table {table}")).unwrap();
+    db.execute_batch("select 'mine'").unwrap();
+    assert_eq!(db.last_command_tag(), "MINE");
+    drop(db);
+    server.join();
 }
 
 #[test]

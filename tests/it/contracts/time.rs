@@ -590,6 +590,7 @@ fn contract_1_the_rest_of_a_group_that_was_taken_back_is_not_run_alone() {
     refused(session.submit_query("select rows 1", Submit::new(Delivery::Events)));
     assert!(!session.engine.has_open_group(), "the last one had a Sync");
     assert_eq!(session.engine.send_pending(), b"");
+    assert_eq!(session.told(), ["1 failed: not sent: io_timeout"]);
     session.assert_usable();
     // Or it is ended without another request.
     session.add_until("select rows 1", 20);

@@ -8,7 +8,7 @@ use chopin_pg::{Delivery, Event, PgConnection, PgError, Request};
 use testkit::fake::{Answer, FakeServer};
 use testkit::frames;
 
-use super::{Outcome, content, with_table};
+use super::Outcome;
 use crate::support::*;
 
 const SHORT: Duration = Duration::from_millis(60);

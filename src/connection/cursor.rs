@@ -29,8 +29,8 @@ impl PgConnection {
     ///         }
     ///     }
     ///     Ok(())
-    /// })
-    /// # .map_err(|error: chopin_pg::PgError| error)
+    /// })?;
+    /// # Ok::<(), chopin_pg::PgError>(())
     /// ```
     ///
     /// # Errors

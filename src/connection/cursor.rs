@@ -28,7 +28,7 @@ impl PgConnection {
     ///             tx.execute("insert into titles values ($1, $2)", &[&id, &title])?;
     ///         }
     ///     }
-    ///     Ok(())
+    ///     Ok::<_, chopin_pg::PgError>(())
     /// })?;
     /// # Ok::<(), chopin_pg::PgError>(())
     /// ```

@@ -78,13 +78,7 @@ impl CancelToken {
     /// - [`PgError::Usage`] when the server gave the session no key to cancel with, as some poolers do,
     ///   or has not given it yet.
     pub fn cancel(&self) -> PgResult<()> {
-        let mut cancelling = self.start_cancel()?;
-        loop {
-            if let Poll::Ready(result) = cancelling.drive() {
-                return result;
-            }
-            wait(cancelling.source().as_slice(), cancelling.deadline(), None)?;
-        }
+        self.start_cancel()?.finish()
     }
 
     /// Begins to cancel and returns at once: [`cancel`](Self::cancel) for programs with an event loop.
@@ -186,6 +180,16 @@ impl Cancelling {
             self.result = Some(Err(Timeout { setting, value, doing }.into()));
         }
         self.result.clone().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Drives it to its end, and waits in between.
+    fn finish(mut self) -> PgResult<()> {
+        loop {
+            if let Poll::Ready(result) = self.drive() {
+                return result;
+            }
+            wait(self.source().as_slice(), self.deadline(), None)?;
+        }
     }
 
     /// Goes on with the connect; whether the socket is connected.
@@ -299,15 +303,9 @@ impl PgConnection {
         if self.engine.in_flight() == 0 {
             return Ok(());
         }
-        let token = self.cancel_token();
-        let mut cancelling = token.start_cancel()?;
+        let cancelling = self.cancel_token().start_cancel()?;
         self.engine.trace_cancel_request(cancelling.packet.as_bytes());
-        loop {
-            if let Poll::Ready(result) = cancelling.drive() {
-                return result;
-            }
-            wait(cancelling.source().as_slice(), cancelling.deadline(), None)?;
-        }
+        cancelling.finish()
     }
 
     /// Cancels a stream of which nobody wants more, and waits for its end.

@@ -28,14 +28,19 @@ use crate::wire::frontend;
 ///
 /// ```no_run
 /// # let mut connection = chopin_pg::PgConnection::connect(&chopin_pg::PgConfig::from_url("")?)?;
+/// use std::sync::mpsc::{RecvTimeoutError, channel};
 /// use std::{thread, time::Duration};
 ///
 /// let token = connection.cancel_token();
-/// thread::spawn(move || {
-///     thread::sleep(Duration::from_secs(1));
-///     token.cancel()
+/// let (done, watched) = channel::<()>();
+/// let watch = thread::spawn(move || match watched.recv_timeout(Duration::from_secs(1)) {
+///     Err(RecvTimeoutError::Timeout) => token.cancel(),
+///     // It has ended before.
+///     _ => Ok(()),
 /// });
 /// let error = connection.execute_batch("select pg_sleep(60)").unwrap_err();
+/// drop(done);
+/// watch.join().expect("a cancel never panics")?;
 /// assert_eq!(error.sql_state(), Some(chopin_pg::SqlState::QUERY_CANCELED));
 /// # Ok::<(), chopin_pg::PgError>(())
 /// ```

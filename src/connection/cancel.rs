@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::connect::cannot_connect;
 use super::{Deadline, Interest, PgConnection, Ticket};
 use crate::crypto::SecretBytes;
-use crate::error::{PgError, PgResult, Timeout};
+use crate::error::{PgError, PgResult};
 use crate::net::{Address, Connecting, Socket, Source, wait};
 use crate::wire::frontend;
 
@@ -180,9 +180,7 @@ impl Cancelling {
         if let (None, Some(deadline)) =
             (&self.result, self.deadline.filter(|limit| limit.at <= now))
         {
-            let Deadline { setting, value, .. } = deadline;
-            let doing = "cancelling a query";
-            self.result = Some(Err(Timeout { setting, value, doing }.into()));
+            self.result = Some(Err(deadline.error("cancelling a query")));
         }
         self.result.clone().map_or(Poll::Pending, Poll::Ready)
     }

@@ -372,9 +372,8 @@ impl PgConnection {
             return self.take_events();
         }
         match limit.filter(|limit| limit.at <= Instant::now()) {
-            Some(Deadline { setting, value, .. }) => {
-                let doing = "waiting for room to queue a request";
-                let timeout = PgError::Timeout(Box::new(Timeout { setting, value, doing }));
+            Some(limit) => {
+                let timeout = limit.error("waiting for room to queue a request");
                 Err(PgError::NotSent(Box::new(timeout)))
             }
             None => Ok(()),

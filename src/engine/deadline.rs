@@ -40,7 +40,8 @@ impl Deadline {
         Self::after(now, self.setting, self.value)
     }
 
-    pub(super) fn error(&self, doing: &'static str) -> PgError {
+    /// That it has come while the engine or the connection was `doing` this.
+    pub(crate) fn error(&self, doing: &'static str) -> PgError {
         let Self { setting, value, .. } = *self;
         PgError::Timeout(Box::new(Timeout { setting, value, doing }))
     }

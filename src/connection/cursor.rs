@@ -37,11 +37,7 @@ impl PgConnection {
     ///
     /// [`PgError::Usage`] when no transaction is open; else as [`query`](Self::query).
     pub fn query_cursor(&mut self, sql: &str, params: impl Params) -> PgResult<Cursor> {
-        if self.engine.in_flight() > 0 {
-            // What is under way may begin or end a transaction.
-            self.ask(Request::Sync)?;
-        }
-        if self.transaction_status() == TransactionStatus::Idle && !self.is_broken() {
+        if self.settled_status()? == TransactionStatus::Idle && !self.is_broken() {
             return Err(PgError::Usage(
                 "a cursor lives in a transaction, and none is open: begin one first; nothing was sent"
                     .to_owned(),

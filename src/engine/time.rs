@@ -159,8 +159,9 @@ impl Engine {
         }
         if self.clock.is_holding() {
             self.stop_holding_if_drained();
+        } else {
+            self.find_next_deadline();
         }
-        self.find_next_deadline();
     }
 
     /// Takes back the group of the request at `index`, if nothing of it was sent, and all groups
@@ -408,7 +409,7 @@ impl Engine {
     }
 
     /// A group or a cancel has come to its end: if none that holds the others back is left, sending
-    /// goes on.
+    /// goes on. Finds the next deadline too.
     #[cold]
     pub(super) fn stop_holding_if_drained(&mut self) {
         let is_late = |request: &InFlight| request.standing.holds();

@@ -33,12 +33,24 @@ impl PgConnection {
         self.ask_in(None, request)
     }
 
+    /// [`ask`](Self::ask) in another mode than the connection's.
     #[inline]
-    fn ask_in(&mut self, mode: Option<ExecutionMode>, request: Request<'_>) -> PgResult<Outcome> {
+    pub(super) fn ask_in(
+        &mut self,
+        mode: Option<ExecutionMode>,
+        request: Request<'_>,
+    ) -> PgResult<Outcome> {
         let mut submit = Submit::new(Delivery::Collect).deadline(self.begin_operation());
         submit.mode = mode;
         let ticket = self.submit_blocking(request, submit)?;
         self.finish(ticket)
+    }
+
+    /// The mode of a request of our own with parameters: another than the connection's if that is the
+    /// simple one, which has none.
+    pub(super) fn mode_for_params(&self) -> Option<ExecutionMode> {
+        let is_simple = self.execution_mode() == ExecutionMode::Simple;
+        is_simple.then_some(ExecutionMode::Unnamed)
     }
 
     /// The deadline of an operation that begins now: in [`io_timeout`](Self::io_timeout), or that of

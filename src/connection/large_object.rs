@@ -8,7 +8,6 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use super::query::exactly_one;
 use super::{Delivery, PgConnection, Submit, Ticket, TransactionStatus};
-use crate::config::ExecutionMode;
 use crate::engine::Request;
 use crate::error::{PgError, PgResult};
 use crate::row::Row;
@@ -83,8 +82,9 @@ impl LargeObjectMode {
 /// fails the transaction too. An error of a source or target that is copied from or to does not: use
 /// [`transaction`](PgConnection::transaction), so that no half object is committed.
 ///
-/// The requests have parameters: on a connection in [`ExecutionMode::Simple`] they are made in
-/// [`ExecutionMode::Unnamed`].
+/// The requests have parameters: on a connection in
+/// [`ExecutionMode::Simple`](crate::ExecutionMode::Simple) they are made in
+/// [`ExecutionMode::Unnamed`](crate::ExecutionMode::Unnamed).
 ///
 /// Dropped without [`close`](Self::close) it never waits: writes that are under way are done, and the
 /// object is closed behind them. If one of them fails, nobody is told here; but the transaction has
@@ -206,18 +206,9 @@ impl PgConnection {
 
     /// The only value that a query returns.
     fn ask_value<T: for<'a> FromSql<'a>>(&mut self, sql: &str, params: impl Params) -> PgResult<T> {
-        let submit = self.submit_of_large_objects().deadline(self.operation_deadline());
-        let ticket = self.submit_blocking(Request::Query { sql, params: &params }, submit)?;
-        exactly_one(self.finish(ticket)?.into_rows())?.get(0)
-    }
-
-    /// How the requests of large objects are queued: they have parameters, which the simple protocol
-    /// has not.
-    fn submit_of_large_objects(&self) -> Submit {
-        let mut submit = Submit::new(Delivery::Collect);
-        let is_simple = self.execution_mode() == ExecutionMode::Simple;
-        submit.mode = is_simple.then_some(ExecutionMode::Unnamed);
-        submit
+        let request = Request::Query { sql, params: &params };
+        let outcome = self.ask_in(self.mode_for_params(), request)?;
+        exactly_one(outcome.into_rows())?.get(0)
     }
 }
 
@@ -399,7 +390,8 @@ impl LargeObject<'_> {
         let connection = &mut *self.connection;
         connection.begin_call()?;
         // Each has its time when it is waited for.
-        let submit = connection.submit_of_large_objects();
+        let mut submit = Submit::new(Delivery::Collect);
+        submit.mode = connection.mode_for_params();
         let limit = connection.operation_deadline();
         let ticket = loop {
             match connection.engine.submit(Request::Query { sql, params }, submit) {

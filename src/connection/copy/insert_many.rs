@@ -2,7 +2,6 @@
 
 use super::statement::{Columns, CopyIn, CopyOptions, TableName};
 use super::{CopyWriter, PgConnection, Running};
-use crate::config::ExecutionMode;
 use crate::connection::ParamSets;
 use crate::engine::Request;
 use crate::error::{PgError, PgResult};
@@ -76,9 +75,7 @@ impl PgConnection {
             columns.list(),
             numbers.join(", ")
         );
-        // The simple protocol has no parameters.
-        let is_simple = self.execution_mode() == ExecutionMode::Simple;
-        let mode = is_simple.then_some(ExecutionMode::Unnamed);
+        let mode = self.mode_for_params();
         let outcome = self.run_in(mode, Request::Query { sql: &sql, params: &arrays })?;
         Ok(outcome.last().tag().rows().unwrap_or(0))
     }

@@ -124,12 +124,9 @@ impl PgConnection {
 
     /// The columns of a query, without running it.
     fn describe(&mut self, sql: &str) -> PgResult<Vec<Column>> {
-        let deadline = self.operation_deadline();
-        let submit = Submit::new(Delivery::Collect).deadline(deadline);
         let request = Request::Prepare { sql, types: &[] };
         // There is nothing to close afterwards.
-        let ticket = self.submit_blocking(request, submit.mode(ExecutionMode::Unnamed))?;
-        let outcome = self.finish(ticket)?;
+        let outcome = self.ask_in(Some(ExecutionMode::Unnamed), request)?;
         Ok(outcome.statement().map(|statement| statement.columns().to_vec()).unwrap_or_default())
     }
 

@@ -32,9 +32,14 @@ pub fn quote_identifier(name: &str) -> PgResult<String> {
     } else if name.len() > LONGEST_NAME {
         format!("it has {} bytes, and a server keeps {LONGEST_NAME} of them", name.len())
     } else {
-        return Ok(format!("\"{}\"", name.replace('"', "\"\"")));
+        return Ok(quoted(name));
     };
     Err(PgError::Usage(format!("{name:?} cannot be used as a name: {why}")))
+}
+
+/// A name in quotes, so that it stays one name whatever is in it, if it is one.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A text as a string constant. Whatever is in it, it stays one constant; it does not matter what

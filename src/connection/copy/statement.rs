@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::connection::quote::quoted;
 use crate::engine::has_copy_options;
 
 /// The format of a COPY's data.
@@ -164,9 +165,9 @@ impl From<(&str, &str)> for TableName {
 impl std::fmt::Display for TableName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if let Some(schema) = &self.schema {
-            write!(f, "{}.", identifier(schema))?;
+            write!(f, "{}.", quoted(schema))?;
         }
-        f.write_str(&identifier(&self.name))
+        f.write_str(&quoted(&self.name))
     }
 }
 
@@ -394,14 +395,9 @@ fn without_end(query: &str) -> &str {
     query.trim_end_matches(|c: char| c == ';' || c.is_whitespace())
 }
 
-/// A name in quotes, so that it is a name whatever is in it.
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// Names in quotes, with commas between them.
 pub(super) fn identifiers(names: &[String]) -> String {
-    names.iter().map(|name| identifier(name)).collect::<Vec<_>>().join(", ")
+    names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
 }
 
 /// A string constant, in the form that means the same whatever `standard_conforming_strings` says.

@@ -249,7 +249,7 @@ impl CopyIn {
     /// Into these columns.
     #[must_use]
     pub fn columns<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
-        self.0.set_columns(columns.into_iter().map(Into::into).collect());
+        self.0.set_columns(columns);
         self
     }
 
@@ -263,8 +263,8 @@ impl CopyIn {
     /// The statement's text.
     pub fn sql(&self) -> String {
         match &self.0.source {
-            Source::Raw(sql) => sql.clone(),
-            Source::Query(query) => query.clone(),
+            // Of a query there is no COPY in this direction, and none is ever made.
+            Source::Raw(sql) | Source::Query(sql) => sql.clone(),
             Source::Table(columns) => {
                 let (table, list) = (&columns.table, columns.list());
                 format!("COPY {table}{list} FROM STDIN {}", self.0.options.sql())
@@ -301,7 +301,7 @@ impl CopyOut {
     /// From these columns of the table.
     #[must_use]
     pub fn columns<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
-        self.0.set_columns(columns.into_iter().map(Into::into).collect());
+        self.0.set_columns(columns);
         self
     }
 
@@ -350,9 +350,9 @@ impl Statement {
         Self { source: Source::Raw(sql.to_owned()), options: CopyOptions::text() }
     }
 
-    fn set_columns(&mut self, names: Vec<String>) {
+    fn set_columns<S: Into<String>>(&mut self, names: impl IntoIterator<Item = S>) {
         if let Source::Table(columns) = &mut self.source {
-            columns.names = names;
+            columns.names = names.into_iter().map(Into::into).collect();
         }
     }
 

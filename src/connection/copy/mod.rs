@@ -20,7 +20,6 @@ mod reader;
 mod statement;
 mod writer;
 
-use std::io;
 use std::rc::Rc;
 
 pub use self::reader::CopyReader;
@@ -348,15 +347,6 @@ impl Drop for Running<'_> {
             // The server is told at once, as far as the socket takes it.
             self.connection.flush();
         }
-    }
-}
-
-/// The error as those who read and write files know it.
-fn io_error(error: PgError) -> io::Error {
-    match error {
-        PgError::Io(error) => error,
-        PgError::Timeout(_) => io::Error::new(io::ErrorKind::TimedOut, error),
-        error => io::Error::other(error),
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::binary::{self, Front, malformed};
 use super::format::{LineEnd, read_line};
 use super::statement::{CopyFormat, CopyOptions, CopyOut};
-use super::{Found, Running, io_error, text_columns};
+use super::{Found, Running, text_columns};
 use crate::engine::Message;
 use crate::error::{PgError, PgResult};
 use crate::row::{Column, RowRef, Span, check_cells, spans_of};
@@ -427,7 +427,7 @@ impl Read for CopyReader<'_> {
 /// The data as they are, borrowed from where they were received.
 impl BufRead for CopyReader<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        match self.available().map_err(io_error)? {
+        match self.available()? {
             Some(place) => Ok(data_at(&self.running, &self.held, &place)),
             None => Ok(&[]),
         }

@@ -5,7 +5,7 @@ use std::io;
 use super::binary::{HEADER, TRAILER};
 use super::format::write_cell;
 use super::statement::{CopyFormat, CopyIn, CopyOptions, identifiers};
-use super::{Running, io_error};
+use super::Running;
 use crate::error::{PgError, PgResult, SqlState};
 use crate::types::{
     Encoded, Format, Out, ParamVisitor, Params, Target, ToSql, TypeMap, encode_cell, encode_text,
@@ -339,17 +339,17 @@ impl ParamVisitor for Cells<'_> {
 /// Data as they are; see [`CopyWriter::write_data`].
 impl io::Write for CopyWriter<'_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.write_data(data).map_err(io_error)?;
+        self.write_data(data)?;
         Ok(data.len())
     }
 
     /// Sends all that was written, and waits until the socket has taken it.
     fn flush(&mut self) -> io::Result<()> {
         self.staged.truncate(self.whole);
-        self.hand_over().map_err(io_error)?;
+        self.hand_over()?;
         self.running.renew_deadline();
         while self.running.connection.engine.unsent() > 0 && !self.running.ended {
-            self.running.send_some().map_err(io_error)?;
+            self.running.send_some()?;
         }
         Ok(())
     }

@@ -172,8 +172,6 @@ struct Running<'c> {
     ended: bool,
     /// Why it failed, if it did.
     failure: Option<PgError>,
-    /// The command's tag, at its end.
-    tag: CommandTag,
     /// There is a deadline for what is waited for.
     waited: bool,
 }
@@ -203,7 +201,6 @@ impl<'c> Running<'c> {
             began: None,
             ended: false,
             failure: None,
-            tag: CommandTag::EMPTY,
             waited: true,
         };
         while running.began.is_none() && !running.ended {
@@ -254,8 +251,7 @@ impl<'c> Running<'c> {
         };
         match event {
             Some(Event::Complete { ticket }) if ticket == self.ticket => {
-                self.tag = *self.connection.engine.last_tag();
-                self.connection.last_tag = self.tag;
+                self.connection.last_tag = *self.connection.engine.last_tag();
                 self.end();
             }
             Some(Event::Failed { ticket, error }) if ticket == self.ticket => {

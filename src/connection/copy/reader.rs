@@ -180,7 +180,7 @@ impl<'c> CopyReader<'c> {
     /// As [`read_data`](Self::read_data).
     pub fn finish(mut self) -> PgResult<u64> {
         self.running.wait_for_end()?;
-        Ok(self.running.tag.rows().unwrap_or(0))
+        Ok(self.running.connection.last_affected_rows())
     }
 
     #[inline]

@@ -180,7 +180,7 @@ impl<'c> CopyWriter<'c> {
         let _ = self.running.connection.engine.copy_done(self.running.ticket);
         self.running.connection.flush();
         self.running.wait_for_end()?;
-        Ok(self.running.tag.rows().unwrap_or(0))
+        Ok(self.running.connection.last_affected_rows())
     }
 
     /// Gives the COPY up: the server stores nothing, and has `reason` in the error that it logs and

@@ -174,16 +174,12 @@ impl PgConnection {
                 Step::Starved => return Ok(()),
                 Step::Broken => return Err(self.engine.breakage()),
                 Step::Complete if Some(self.engine.whose()) == own => {}
-                Step::Complete => {
-                    let ticket = self.engine.whose();
-                    self.keep_event(Event::Complete { ticket });
-                }
-                Step::Pending => match self.engine.pop_pending() {
+                step => match self.engine.own_event(step) {
                     Some(event) if event.is_end_of(own) => {}
-                    event => event.into_iter().for_each(|event| self.keep_event(event)),
+                    Some(event) => self.keep_event(event),
+                    // Results are collected.
+                    None => {}
                 },
-                // Results are collected.
-                _ => {}
             }
         }
     }

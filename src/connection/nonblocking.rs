@@ -132,7 +132,7 @@ impl PgConnection {
 
     /// The next of the events that stand in no received byte.
     fn pending_event(&mut self) -> Option<Event<'_>> {
-        let event = self.engine.pop_pending();
+        let event = self.engine.own_event(Step::Pending);
         match (&event, &mut self.notice_handler) {
             (Some(Event::Ready), _) => self.in_login = false,
             (Some(Event::Notice(notice)), Some(handler)) => handler(notice),

@@ -209,14 +209,13 @@ impl PgConnection {
             let event = match self.engine.advance() {
                 Step::Starved => return Ok(None),
                 Step::Broken => return Err(self.engine.breakage()),
-                Step::Complete => Some(Event::Complete { ticket: self.engine.whose() }),
-                Step::Pending => self.engine.pop_pending(),
-                // Results are collected.
-                _ => None,
+                step => self.engine.own_event(step),
             };
             match event {
                 Some(Event::Notification(notification)) => return Ok(Some(notification)),
-                event => event.into_iter().for_each(|event| self.keep_event(event)),
+                Some(event) => self.keep_event(event),
+                // Results are collected.
+                None => {}
             }
         }
     }

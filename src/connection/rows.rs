@@ -326,12 +326,7 @@ impl Rows<'_> {
     /// An event that is not about the stream, or its failure.
     #[cold]
     fn other(&mut self, step: Step) -> PgResult<()> {
-        let event = match step {
-            Step::Complete => Some(Event::Complete { ticket: self.connection.engine.whose() }),
-            Step::Pending => self.connection.engine.pop_pending(),
-            _ => None,
-        };
-        match event {
+        match self.connection.engine.own_event(step) {
             Some(Event::Failed { ticket, error }) if ticket == self.ticket => {
                 self.state = State::Done;
                 Err(error)

@@ -9,6 +9,7 @@ use crate::types::Format;
 
 use super::cursor::Cursor;
 use super::statement::Statement;
+use super::{Engine, Step};
 
 /// The number of a request, given out by [`Engine::submit`](super::Engine::submit). Unique for a
 /// connection.
@@ -159,6 +160,18 @@ impl Event<'_> {
             | Self::CopyData { ticket, .. }
             | Self::Complete { ticket }
             | Self::Failed { ticket, .. } => Some(*ticket),
+            _ => None,
+        }
+    }
+}
+
+impl Engine {
+    /// The event that a step led to, if it is one that borrows nothing; `None` for what stands in the
+    /// receive buffer: rows, columns, data, the tags of commands.
+    pub(crate) fn own_event(&mut self, step: Step) -> Option<Event<'static>> {
+        match step {
+            Step::Complete => Some(Event::Complete { ticket: self.whose }),
+            Step::Pending => self.pending.pop_front(),
             _ => None,
         }
     }

@@ -466,11 +466,6 @@ impl Engine {
         }
     }
 
-    /// The next of the events that stand in no received byte.
-    pub(crate) fn pop_pending(&mut self) -> Option<Event<'static>> {
-        self.pending.pop_front()
-    }
-
     /// The row that a step has found.
     #[inline]
     pub(crate) fn row(&self) -> Option<RowRef<'_>> {

@@ -244,12 +244,7 @@ impl<'c> Running<'c> {
 
     #[cold]
     fn other(&mut self, step: Step) -> PgResult<Found> {
-        let event = match step {
-            Step::Complete => Some(Event::Complete { ticket: self.connection.engine.whose() }),
-            Step::Pending => self.connection.engine.pop_pending(),
-            _ => None,
-        };
-        match event {
+        match self.connection.engine.own_event(step) {
             Some(Event::Complete { ticket }) if ticket == self.ticket => {
                 self.connection.last_tag = *self.connection.engine.last_tag();
                 self.end();

@@ -193,7 +193,7 @@ impl Engine {
     ///
     /// Does nothing when nothing can be sent any more: the end of the session cleans up then.
     pub(crate) fn submit_cleanup(&mut self, sql: &str) {
-        if self.startup.is_some() || self.broken.is_some() || self.terminated {
+        if !self.takes_requests() {
             return;
         }
         if let Some(last) = self.flights.len().checked_sub(1) {
@@ -244,10 +244,16 @@ impl Engine {
         self.flights.is_open() || self.lost_group.is_some()
     }
 
+    /// Whether anything may still be queued: startup is over, and the session is not.
+    #[inline]
+    fn takes_requests(&self) -> bool {
+        self.startup.is_none() && self.broken.is_none() && !self.terminated
+    }
+
     /// Why a request cannot be queued, if so.
     #[inline]
     fn check_submit(&self, request: &Request<'_>, submit: &Submit) -> PgResult<()> {
-        if self.startup.is_some() || self.broken.is_some() || self.terminated {
+        if !self.takes_requests() {
             return Err(self.refusal());
         }
         if self.flights.len() + self.finished.len() >= self.limits.in_flight
@@ -286,7 +292,7 @@ impl Engine {
     /// Queues a Terminate message behind what was begun; groups of which nothing was sent fail as
     /// [`PgError::NotSent`], and no more are taken.
     pub fn terminate(&mut self) {
-        if self.startup.is_some() || self.broken.is_some() || self.terminated {
+        if !self.takes_requests() {
             return;
         }
         self.end_group();

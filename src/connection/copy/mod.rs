@@ -195,14 +195,8 @@ impl<'c> Running<'c> {
         let ticket = connection.submit_blocking(request, submit)?;
         connection.copy = Some(ticket);
         connection.flush();
-        let mut running = Self {
-            connection,
-            ticket,
-            began: None,
-            ended: false,
-            failure: None,
-            waited: true,
-        };
+        let mut running =
+            Self { connection, ticket, began: None, ended: false, failure: None, waited: true };
         while running.began.is_none() && !running.ended {
             if matches!(running.step()?, Found::Nothing) {
                 running.wait();

@@ -2,10 +2,10 @@
 
 use std::io;
 
+use super::Running;
 use super::binary::{HEADER, TRAILER};
 use super::format::write_cell;
 use super::statement::{CopyFormat, CopyIn, CopyOptions, identifiers};
-use super::Running;
 use crate::error::{PgError, PgResult, SqlState};
 use crate::types::{
     Encoded, Format, Out, ParamVisitor, Params, Target, ToSql, TypeMap, encode_cell, encode_text,

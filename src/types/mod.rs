@@ -72,5 +72,6 @@ pub use self::traits::{Encoded, FromSql, StaticType, ToParam, ToSql};
 pub use self::typed::{Typed, Untyped};
 pub use self::value::PgValue;
 
+pub(crate) use self::array::put_array_header;
 pub(crate) use self::convert::{Target, encode_cell};
 pub(crate) use self::typed::{encode_as, encode_text};

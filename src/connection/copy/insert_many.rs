@@ -5,7 +5,7 @@ use super::{CopyWriter, PgConnection, Running};
 use crate::connection::ParamSets;
 use crate::engine::Request;
 use crate::error::{PgError, PgResult};
-use crate::types::{Encoded, Oid, Out, Target, ToSql, TypeMap, encode_cell};
+use crate::types::{Encoded, Oid, Out, Target, ToSql, TypeMap, encode_cell, put_array_header};
 
 /// The most rows that go as arrays.
 const MOST_AS_ARRAYS: usize = 1_000;
@@ -110,13 +110,9 @@ fn arrays(
         let Some(oid) = types.array_of(target.oid()) else { return Ok(None) };
         let mut bytes = Vec::new();
         let mut out = Out::new(&mut bytes);
-        // One dimension, NULLs are possible, the type, the length, the first index.
-        let length = i32::try_from(rows.len()).unwrap_or(i32::MAX);
-        out.put_i32(1);
-        out.put_i32(1);
-        out.put_u32(target.oid().get());
-        out.put_i32(length);
-        out.put_i32(1);
+        // Only as many rows as go as arrays come here.
+        let count = i32::try_from(rows.len()).unwrap_or(i32::MAX);
+        put_array_header(target.oid(), count, &mut out);
         for number in 0..rows.len() {
             let Some(row) = rows.set(number) else { break };
             if row.len() != targets.len() {

@@ -23,6 +23,9 @@ use crate::wire::{Malformed, Reader};
 /// Flag of the header: elements may be NULL. The server looks for itself, so it is always set.
 const MAY_HOLD_NULL: i32 = 1;
 
+/// The index of the first element, as in every array that SQL makes.
+const LOWER_BOUND: i32 = 1;
+
 /// How many dimensions an array of the server can have at most (`MAXDIM`).
 const MOST_DIMENSIONS: i32 = 6;
 
@@ -50,13 +53,7 @@ pub(super) fn encode_list<T: ToSql>(
         let why = format!("{} elements are more than an array can hold", items.len());
         return Err(unsendable::<[T]>(Some(&types.describe(array)), why));
     };
-    out.put_i32(i32::from(count > 0));
-    out.put_i32(MAY_HOLD_NULL);
-    out.put_u32(element.get());
-    if count > 0 {
-        out.put_i32(count);
-        out.put_i32(1);
-    }
+    put_array_header(element, count, out);
     let refused = |index: usize, why: &str| {
         unsendable::<[T]>(Some(&types.describe(array)), format!("element {index} is {why}"))
     };
@@ -78,6 +75,17 @@ pub(super) fn encode_list<T: ToSql>(
         })?;
     }
     Ok(Encoded::Binary)
+}
+
+/// Writes what stands before the elements of an array: `count` of type `element`.
+pub(crate) fn put_array_header(element: Oid, count: i32, out: &mut Out<'_>) {
+    out.put_i32(i32::from(count > 0));
+    out.put_i32(MAY_HOLD_NULL);
+    out.put_u32(element.get());
+    if count > 0 {
+        out.put_i32(count);
+        out.put_i32(LOWER_BOUND);
+    }
 }
 
 /// A list whose elements declare no type of their own ([`PgValue`]s) is sent as [`PgValue::Array`]

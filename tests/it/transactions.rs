@@ -448,38 +448,6 @@ fn h2_b14_a_commit_that_is_answered_too_late_is_told_and_never_repeated() {
 }
 
 #[test]
-fn b14_a_commit_that_is_cancelled_before_it_begins_leaves_no_transaction_open() {
-    for end in ["COMMIT", "ROLLBACK"] {
-        let (go, wait) = channel();
-        let wait = Mutex::new(wait);
-        let server = FakeServer::start(move |conn| {
-            conn.login()?;
-            answer(conn, "BEGIN", b'T')?;
-            conn.expect_query(end)?;
-            wait.lock().unwrap().recv().map_err(|error| error.to_string())?;
-            let fields = [(b'S', "ERROR"), (b'C', "57014"), (b'M', "canceling statement")];
-            let cancelled = frames::error_response(&fields);
-            conn.send_frames(&[cancelled, frames::ready_for_query(b'E')])?;
-            answer(conn, "ROLLBACK", b'I')?;
-            answer(conn, "MINE", b'I')?;
-            conn.drain()
-        });
-        let mut db = PgConnection::connect(&fake_config(&server)).unwrap();
-        let mut tx = db.begin_transaction().unwrap();
-        tx.set_io_timeout(SHORT);
-        let result = if end == "COMMIT" { tx.commit() } else { tx.rollback() };
-        assert!(matches!(result, Err(PgError::Timeout(_))), "{result:?}");
-        go.send(()).unwrap();
-        db.set_io_timeout(LONG);
-        db.execute_batch("MINE").unwrap();
-        assert_eq!(db.last_command_tag(), "MINE");
-        assert_eq!(db.transaction_status(), TransactionStatus::Idle);
-        drop(db);
-        server.join();
-    }
-}
-
-#[test]
 fn b14_a_commit_that_is_never_answered_ends_the_connection() {
     let server = FakeServer::start(|conn| {
         conn.login()?;

@@ -286,6 +286,22 @@ fn answer(conn: &mut FakeConn, sql: &str, status: u8) -> Result<(), FakeError> {
     conn.send_frames(&[frames::command_complete(sql), frames::ready_for_query(status)])
 }
 
+/// The end of a script: what the client asks in [`end_with_mine`], and its end.
+fn answer_mine(conn: &mut FakeConn) -> Result<(), FakeError> {
+    answer(conn, "MINE", b'I')?;
+    conn.drain()
+}
+
+/// The connection is outside of a transaction, and gets the answer to its own next query. Ends both.
+#[track_caller]
+fn end_with_mine(mut db: PgConnection, server: FakeServer) {
+    db.execute_batch("MINE").unwrap();
+    assert_eq!(db.last_command_tag(), "MINE");
+    assert_eq!(db.transaction_status(), TransactionStatus::Idle);
+    drop(db);
+    server.join();
+}
+
 #[test]
 fn s7_3_a_deferred_constraint_fails_the_commit() {
     let mut db = connect();

@@ -1,5 +1,7 @@
 //! Errors: before a COPY, at its start, in its middle and at its end.
 
+use std::io::{self, BufRead};
+
 use chopin_pg::{CopyIn, CopyOptions, Delivery, PgError, Request, SqlState};
 use testkit::fake::FakeServer;
 use testkit::frames;
@@ -238,6 +240,27 @@ fn h20_a_server_that_ends_in_the_middle_is_heard() {
     assert_eq!(error.sql_state(), Some(SqlState::ADMIN_SHUTDOWN), "{error}");
     assert!(writer.finish().is_err());
     assert!(db.is_broken());
+}
+
+#[test]
+fn h20_a_server_that_hangs_up_is_an_io_error_of_its_own_kind() {
+    let server = FakeServer::start(|conn| {
+        conn.login()?;
+        conn.expect_query("copy t to stdout")?;
+        conn.send_frames(&[frames::copy_out_response(0, &[0]), frames::copy_data(b"1\n")])?;
+        conn.hang_up()
+    });
+    let mut db = chopin_pg::PgConnection::connect(&fake_config(&server)).unwrap();
+    let mut reader = db.copy_out("copy t to stdout").unwrap();
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert_eq!(line, "1\n", "what came before it counts");
+    let error = reader.read_line(&mut line).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    assert!(matches!(PgError::from(error), PgError::ConnectionClosed(_)));
+    drop(reader);
+    assert!(db.is_broken());
+    server.join();
 }
 
 #[test]

@@ -193,8 +193,7 @@ fn s7_3_a_drop_behind_a_late_answer_rolls_back_behind_it() {
         wait.lock().unwrap().recv().map_err(|error| error.to_string())?;
         conn.send_frames(&[frames::command_complete("LATE"), frames::ready_for_query(b'T')])?;
         answer(conn, "ROLLBACK", b'I')?;
-        answer(conn, "MINE", b'I')?;
-        conn.drain()
+        answer_mine(conn)
     });
     let mut db = PgConnection::connect(&fake_config(&server)).unwrap();
     let mut tx = db.begin_transaction().unwrap();
@@ -204,11 +203,7 @@ fn s7_3_a_drop_behind_a_late_answer_rolls_back_behind_it() {
     assert_eq!(db.transaction_status(), TransactionStatus::InTransaction, "as was said last");
     go.send(()).unwrap();
     db.set_io_timeout(LONG);
-    db.execute_batch("MINE").unwrap();
-    assert_eq!(db.last_command_tag(), "MINE");
-    assert_eq!(db.transaction_status(), TransactionStatus::Idle);
-    drop(db);
-    server.join();
+    end_with_mine(db, server);
 }
 
 #[test]
@@ -227,8 +222,7 @@ fn h21_s7_3_drop_with_a_full_send_buffer_returns_at_once() {
         conn.send_frames(&[frames::command_complete("ONE"), frames::ready_for_query(b'T')])?;
         conn.send_frames(&[frames::command_complete("TWO"), frames::ready_for_query(b'T')])?;
         answer(conn, "ROLLBACK", b'I')?;
-        answer(conn, "MINE", b'I')?;
-        conn.drain()
+        answer_mine(conn)
     });
     let config = fake_config(&server).max_send_buffer(1 << 20).max_in_flight(2);
     let mut db = PgConnection::connect(&config).unwrap();
@@ -240,10 +234,7 @@ fn h21_s7_3_drop_with_a_full_send_buffer_returns_at_once() {
     assert!(matches!(submit(""), Err(PgError::WouldBlock)), "both limits are reached");
     drop(tx);
     gone.send(()).unwrap();
-    db.execute_batch("MINE").unwrap();
-    assert_eq!(db.last_command_tag(), "MINE");
-    drop(db);
-    server.join();
+    end_with_mine(db, server);
 }
 
 #[test]

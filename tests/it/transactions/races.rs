@@ -34,8 +34,7 @@ fn h13_s7_3_a_rollback_that_a_cancel_hits_is_written_again() {
         refuse(conn, "ROLLBACK", "57014", b'E')?;
         refuse(conn, "ROLLBACK", "57014", b'E')?;
         answer(conn, "ROLLBACK", b'I')?;
-        answer(conn, "MINE", b'I')?;
-        conn.drain()
+        answer_mine(conn)
     });
     let mut db = PgConnection::connect(&fake_config(&server)).unwrap();
     let tx = {
@@ -44,11 +43,7 @@ fn h13_s7_3_a_rollback_that_a_cancel_hits_is_written_again() {
         tx
     };
     drop(tx);
-    db.execute_batch("MINE").unwrap();
-    assert_eq!(db.last_command_tag(), "MINE");
-    assert_eq!(db.transaction_status(), TransactionStatus::Idle);
-    drop(db);
-    server.join();
+    end_with_mine(db, server);
 }
 
 #[test]
@@ -62,17 +57,13 @@ fn h13_s7_3_what_cleans_up_behind_it_is_written_again_too_and_only_then() {
         refuse(conn, "ROLLBACK", "25P02", b'E')?;
         refuse(conn, nested, "25P02", b'E')?;
         answer(conn, "ROLLBACK", b'I')?;
-        answer(conn, "MINE", b'I')?;
-        conn.drain()
+        answer_mine(conn)
     });
     let mut db = PgConnection::connect(&fake_config(&server)).unwrap();
     let mut tx = db.begin_transaction().unwrap();
     drop(tx.begin_transaction().unwrap());
     drop(tx);
-    db.execute_batch("MINE").unwrap();
-    assert_eq!(db.last_command_tag(), "MINE");
-    drop(db);
-    server.join();
+    end_with_mine(db, server);
 }
 
 #[test]
@@ -86,8 +77,7 @@ fn h13_b14_s7_3_a_commit_that_is_cancelled_late_leaves_nothing_open() {
             let_time_out(conn, end, &gone)?;
             fail(conn, "57014", b'E')?;
             answer(conn, "ROLLBACK", b'I')?;
-            answer(conn, "MINE", b'I')?;
-            conn.drain()
+            answer_mine(conn)
         });
         let mut db = PgConnection::connect(&fake_config(&server)).unwrap();
         let mut tx = db.begin_transaction().unwrap();
@@ -96,11 +86,7 @@ fn h13_b14_s7_3_a_commit_that_is_cancelled_late_leaves_nothing_open() {
         assert!(matches!(result, Err(PgError::Timeout(_))), "{result:?}");
         go.send(()).unwrap();
         db.set_io_timeout(LONG);
-        db.execute_batch("MINE").unwrap();
-        assert_eq!(db.last_command_tag(), "MINE");
-        assert_eq!(db.transaction_status(), TransactionStatus::Idle);
-        drop(db);
-        server.join();
+        end_with_mine(db, server);
     }
 }
 
@@ -145,18 +131,14 @@ fn b17_h13_a_lock_that_was_cancelled_is_unlocked_as_it_may_have_been_given() {
         conn.send_frames(&[frames::ready_for_query(b'I')])?;
         // Refused for another reason: it was not given.
         refuse(conn, "SELECT pg_advisory_lock(8)", "53200", b'I')?;
-        answer(conn, "MINE", b'I')?;
-        conn.drain()
+        answer_mine(conn)
     });
     let mut db = PgConnection::connect(&fake_config(&server)).unwrap();
     for (key, code) in [(7, "57014"), (8, "53200")] {
         let error = db.advisory_lock(key).unwrap_err();
         assert_eq!(error.sql_state().unwrap().as_str(), code);
     }
-    db.execute_batch("MINE").unwrap();
-    assert_eq!(db.last_command_tag(), "MINE");
-    drop(db);
-    server.join();
+    end_with_mine(db, server);
 }
 
 #[test]

@@ -53,6 +53,7 @@ mod crypto;
 pub mod engine;
 pub mod error;
 mod net;
+pub mod pool;
 pub mod row;
 pub mod types;
 pub mod wire;
@@ -67,6 +68,9 @@ pub use crate::connection::{
     TransactionBuilder, TransactionStatus, Within, quote_identifier, quote_literal, retry,
 };
 pub use crate::error::{ErrorClass, Notice, PgError, PgResult, ServerError, SqlState};
+pub use crate::pool::{
+    ConnectionGuard, PgPool, PgPoolConfig, PoolEvent, PoolStats, ResetPolicy, init_pool, pool,
+};
 pub use crate::row::{Column, FromRow, Row, RowRef};
 pub use crate::types::{FromSql, Oid, Params, PgValue, StaticType, ToParam, ToSql, Typed, Untyped};
 

@@ -134,7 +134,7 @@ impl PgConnection {
 
     /// The descriptor, and what to wait for at it.
     #[inline]
-    fn source(&self) -> Option<Source<'_>> {
+    pub(super) fn source(&self) -> Option<Source<'_>> {
         match &self.connecting {
             Some(connecting) => connecting.source(&self.socket),
             None => self.connected_source(self.engine.interest()),

@@ -22,6 +22,7 @@
 //! | `quote.rs` | names and texts as parts of a statement |
 //! | `within.rs` | a time limit for what is done inside a scope |
 //! | `cancel.rs` | cancelling from anywhere, and what has taken too long |
+//! | `reuse.rs` | what a pool needs to give a connection to somebody else |
 //! | `retry.rs` | doing work again after an error that is safe to retry |
 //!
 //! Every blocking call is the same small loop: submit to the engine, move bytes, take events, wait
@@ -44,6 +45,7 @@ mod prepared;
 mod query;
 mod quote;
 mod retry;
+mod reuse;
 mod rows;
 mod transaction;
 mod within;

@@ -114,6 +114,45 @@ fn first_word_is_one_of(sql: &str, words: &[&str]) -> bool {
     words.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
+/// The first word of `sql` in capitals, if it is one that changes the session or its transaction for
+/// whoever uses the connection next. What hides behind another word is not seen.
+pub(crate) fn changes_session(sql: &str) -> Option<&'static str> {
+    let is_open = |c: char| c.is_whitespace() || c == '(' || c == ';';
+    let mut text = sql.trim_start_matches(is_open);
+    while text.starts_with("--") || text.starts_with("/*") {
+        let end = match text.starts_with("--") {
+            true => text.find('\n').map(|end| end + 1),
+            false => comment_end(text),
+        };
+        text = split_after(text, end).1.trim_start_matches(is_open);
+    }
+    let word = split_after(text, text.find(|c| !is_word(c))).0;
+    SESSION_WORDS.iter().find(|known| word.eq_ignore_ascii_case(known)).copied()
+}
+
+/// What changes the session or its transaction for whoever uses the connection next.
+const SESSION_WORDS: [&str; 19] = [
+    "BEGIN",
+    "START",
+    "COMMIT",
+    "END",
+    "ROLLBACK",
+    "ABORT",
+    "SAVEPOINT",
+    "RELEASE",
+    "PREPARE",
+    "EXECUTE",
+    "DECLARE",
+    "LISTEN",
+    "UNLISTEN",
+    "SET",
+    "RESET",
+    "COPY",
+    "DISCARD",
+    "DEALLOCATE",
+    "LOAD",
+];
+
 /// Whether `sql` calls a procedure, which may commit what it does before it has ended.
 pub(super) fn is_call(sql: &str) -> bool {
     Words::new(sql).next().is_some_and(|word| word.eq_ignore_ascii_case("call"))

@@ -79,7 +79,7 @@ use self::buffer::{Next, RecvBuffer, SendBuffer};
 use self::cancel::Cancel;
 pub(crate) use self::deadline::IO_TIMEOUT;
 use self::flights::{Flights, MOST_KEPT};
-pub(crate) use self::keyword::has_copy_options;
+pub(crate) use self::keyword::{changes_session, has_copy_options};
 use self::prepared::Prepared;
 use self::startup::Startup;
 use self::time::Clock;
@@ -631,7 +631,7 @@ impl Engine {
     /// already. What stood behind it fails without it being said to be at fault: as not sent, if
     /// so, else with the error that broke the connection.
     #[cold]
-    fn break_with(&mut self, error: PgError) {
+    pub(crate) fn break_with(&mut self, error: PgError) {
         if self.broken.is_some() {
             return;
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::cursor::PortalState;
 use super::deadline::Deadline;
-use super::event::{Delivery, Ticket};
+use super::event::{Delivery, Event, Ticket};
 use super::flight::{InFlight, Kind, Standing};
 use super::keyword::{copies_only, reads};
 use super::{Engine, PgConfig};
@@ -249,6 +249,38 @@ impl Engine {
         let standing = if standing == Standing::Wanted { Standing::Discarded } else { standing };
         let patience = earlier.into_iter().chain(patience).min_by_key(|limit| limit.at);
         self.abandon(index, standing, patience);
+    }
+
+    /// Nobody wants any of the answers any more: as [`discard`](Self::discard) of all requests, and
+    /// groups of which nothing was sent are taken back as a whole; but not what cleans up. Results that
+    /// nobody has taken are dropped.
+    pub(crate) fn discard_all(&mut self, patience: Option<Deadline>) {
+        self.drop_open_group();
+        let mut end = self.flights.len();
+        while let Some(last) = end.checked_sub(1) {
+            let group = self.flights.group_of(last);
+            end = group.start;
+            if self.flights.range(group.clone()).any(|request| request.standing.cleans_up()) {
+                continue;
+            }
+            if self.take_back(last).is_none() {
+                for index in group {
+                    let request = self.flights.get(index);
+                    let wanted = request.filter(|it| it.standing == Standing::Wanted);
+                    if let Some(ticket) = wanted.map(|request| request.ticket) {
+                        self.discard(ticket, patience);
+                    }
+                }
+            }
+        }
+        self.forget_results();
+    }
+
+    /// Drops results that nobody has taken.
+    pub(crate) fn forget_results(&mut self) {
+        self.finished.clear();
+        self.pending
+            .retain(|event| !matches!(event, Event::Complete { .. } | Event::Failed { .. }));
     }
 
     /// Nobody wants more of the rows of `ticket`, or has more data for it. As

@@ -41,7 +41,7 @@ impl fmt::Display for BufferOverflow {
 }
 
 /// A duration with a blank before its unit: `5 s`, `1.5 s`, `250 ms`.
-fn show_duration(duration: Duration) -> String {
+pub(crate) fn show_duration(duration: Duration) -> String {
     let text = format!("{duration:?}");
     match text.find(char::is_alphabetic) {
         Some(unit) => {

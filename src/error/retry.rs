@@ -45,21 +45,34 @@ impl Backoff {
 
     /// A sequence that is different each time, so that clients do not keep step with each other.
     pub fn random() -> Self {
-        // The standard library seeds its hash maps from the operating system; that is good enough
-        // for a pause.
-        Self::new(RandomState::new().build_hasher().finish())
+        Self::new(random_seed())
     }
+}
+
+/// A number that is another one each time. The standard library seeds its hash maps from the operating
+/// system; that is good enough for a pause.
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Evenly between nothing and all of `whole`, another part each time.
+pub(crate) fn random_part(whole: Duration) -> Duration {
+    part(whole, random_seed())
+}
+
+/// As much of `whole` as the upper 32 of these random bits say: a fraction of one, and no float.
+fn part(whole: Duration, bits: u64) -> Duration {
+    let nanos = (whole.as_nanos() * (u128::from(bits >> 32) + 1)) >> 32;
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 impl Iterator for Backoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        // 32 random bits as a fraction of one, and no float: ceiling * bits / 2^32.
-        let fraction = u128::from(self.random.next() >> 32);
-        let nanos = (self.ceiling.as_nanos() * (fraction + 1)) >> 32;
+        let delay = part(self.ceiling, self.random.next());
         self.ceiling = Self::MAX_DELAY.min(self.ceiling * 2);
-        Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+        Some(delay)
     }
 }
 

@@ -13,11 +13,11 @@ pub(crate) struct Source<'a> {
     pub(crate) write: bool,
 }
 
-/// The most sources that are waited for at a time: a connection, and the one of its cancel.
-const MOST_SOURCES: usize = 2;
+/// As many sources as a connection has: its own, and that of a cancel. More take memory of their own.
+const FEW: usize = 2;
 
 /// Waits in poll(2) until one of the sources is ready or in error, or `deadline` has come; without a
-/// source just for the deadline. Returns whether one is ready. At most [`MOST_SOURCES`] are looked at.
+/// source just for the deadline. Returns whether one is ready.
 ///
 /// `left` spares a look at the clock if the caller knows how long it is until then. A signal does
 /// not end the wait: it goes on for what is left of the time.
@@ -26,23 +26,29 @@ pub(crate) fn wait(
     deadline: Option<Instant>,
     left: Option<Duration>,
 ) -> io::Result<bool> {
-    debug_assert!(sources.len() <= MOST_SOURCES, "{sources:?}");
-    let mut left = left;
-    let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; MOST_SOURCES];
-    let mut count = 0;
+    let nothing = libc::pollfd { fd: -1, events: 0, revents: 0 };
+    let (mut few, mut many) = ([nothing; FEW], Vec::new());
+    let fds = match few.get_mut(..sources.len()) {
+        Some(few) => few,
+        None => {
+            many.resize(sources.len(), nothing);
+            many.as_mut_slice()
+        }
+    };
     for (place, source) in fds.iter_mut().zip(sources) {
         let read = if source.read { libc::POLLIN } else { 0 };
         let write = if source.write { libc::POLLOUT } else { 0 };
         (place.fd, place.events) = (source.fd.as_raw_fd(), read | write);
-        count += 1;
     }
+    let count = libc::nfds_t::try_from(fds.len()).unwrap_or(libc::nfds_t::MAX);
+    let mut left = left;
     loop {
         let timeout = left.take().or_else(|| {
             deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         });
-        // SAFETY: the pointer is that of `fds`, of which the first `count` entries are there, and
-        // which lives until the end of this function; poll writes only their `revents`. Their
-        // descriptors are open: they are borrowed.
+        // SAFETY: the pointer is that of `fds`, which has `count` entries and lives until the end of
+        // this function; poll writes only their `revents`. Their descriptors are open: they are
+        // borrowed.
         let ready = unsafe { libc::poll(fds.as_mut_ptr(), count, milliseconds(timeout)) };
         match ready {
             1.. => return Ok(true),
@@ -99,6 +105,7 @@ mod tests {
         assert!(wait(&[source(true, false)], None, None)?);
         assert!(wait(&[quiet, source(true, false)], None, None)?, "one of two is enough");
         assert!(wait(&[source(true, false), quiet], None, None)?);
+        assert!(wait(&[quiet, quiet, source(true, false)], None, None)?, "or one of many");
         assert!(!wait(&[], soon, None)?, "without a source it only waits");
         Ok(())
     }

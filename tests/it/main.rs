@@ -23,6 +23,7 @@ mod messages;
 mod modes;
 mod notify;
 mod pipelines;
+mod pool;
 mod prepared;
 mod queries;
 mod replay;

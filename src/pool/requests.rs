@@ -1,0 +1,333 @@
+//! Requests of many tasks on few connections.
+
+use std::time::Instant;
+
+use super::kept_params::KeptParams;
+use super::slots::Phase;
+use super::{PgPool, Shared, State, Told};
+use crate::connection::{
+    Deadline, Delivery, Event, Outcome, PgConnection, Request, Submit, Ticket, TransactionStatus,
+};
+use crate::engine::{IO_TIMEOUT, changes_session};
+use crate::error::{PgError, PgResult};
+use crate::types::Params;
+
+/// Names a request that a pool carries, from [`PgPool::submit`]. Unique for a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[must_use]
+pub struct PoolTicket(pub(super) u64);
+
+/// A request that waits for a place on a connection.
+#[derive(Debug)]
+pub(super) struct Queued {
+    ticket: PoolTicket,
+    sql: Box<str>,
+    params: KeptParams,
+    deadline: Option<Deadline>,
+}
+
+/// What became of an attempt to put a request on a connection.
+enum Placed {
+    /// It is there.
+    On(PoolTicket),
+    /// There is no room on any connection.
+    Nowhere,
+}
+
+impl PgPool {
+    /// Queues one statement on the connection that has the fewest requests in flight, and returns at
+    /// once: the answer comes as [`PoolEvent::Complete`](super::PoolEvent::Complete) or
+    /// [`PoolEvent::Failed`](super::PoolEvent::Failed). It has
+    /// [`io_timeout`](crate::PgConfig::io_timeout) to be answered, waiting included.
+    ///
+    /// Many tasks share few connections in this way: up to
+    /// [`multiplex_window`](super::PgPoolConfig::multiplex_window) requests are in flight on each, and
+    /// what is submitted before [`flush`](Self::flush) or [`drive`](Self::drive) leaves in one write
+    /// per connection. The statement commits by itself, and is cached and prepared as in
+    /// [`query`](crate::PgConnection::query). Requests on one connection are answered in order, so one that
+    /// takes long delays those behind it: such a statement belongs on a connection of its own
+    /// ([`acquire`](Self::acquire)).
+    ///
+    /// ```no_run
+    /// # use chopin_pg::{PgConfig, PgPool};
+    /// # let pool = PgPool::connect(PgConfig::from_url("")?, 4)?;
+    /// let ticket = pool.submit("select title from works where id = $1", (18,))?;
+    /// # let _ = ticket;
+    /// # Ok::<(), chopin_pg::PgError>(())
+    /// ```
+    ///
+    /// What would change the session or its transaction for the others is refused by its first word:
+    /// BEGIN, START, COMMIT, END, ROLLBACK, ABORT, SAVEPOINT, RELEASE, PREPARE, EXECUTE, DECLARE, LISTEN,
+    /// UNLISTEN, SET, RESET, COPY, DISCARD, DEALLOCATE, LOAD. What hides behind another word is not
+    /// seen: a function that calls `set_config`, DO, an advisory lock of the session, a temporary
+    /// table. If a transaction is left open all the same, the connection is closed, and the requests
+    /// behind it fail with an unknown outcome.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is queued then.
+    /// - [`PgError::Usage`] for a statement of the list above, and as
+    ///   [`PgConnection::submit`].
+    /// - [`PgError::Parameter`] when a parameter cannot be encoded.
+    /// - [`PgError::PoolExhausted`] when there is no room and
+    ///   [`max_waiting`](super::PgPoolConfig::max_waiting) requests wait already, or the pool is closed.
+    pub fn submit(&self, sql: &str, params: impl Params) -> PgResult<PoolTicket> {
+        let deadline = self.shared.state.borrow().request_deadline();
+        self.submit_until(sql, params, deadline)
+    }
+
+    /// [`submit`](Self::submit) with another deadline, or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit).
+    pub fn submit_until(
+        &self,
+        sql: &str,
+        params: impl Params,
+        deadline: Option<Deadline>,
+    ) -> PgResult<PoolTicket> {
+        if let Some(word) = changes_session(sql) {
+            return Err(refused(word));
+        }
+        self.shared.submit(sql, &params, deadline)
+    }
+
+    /// Nobody wants the answer to `ticket` any more: no event comes for it from now on. A request that
+    /// still waits is dropped; what was sent is done all the same.
+    pub fn discard(&self, ticket: PoolTicket) {
+        self.shared.discard(ticket);
+    }
+}
+
+#[cold]
+fn refused(word: &str) -> PgError {
+    PgError::Usage(format!(
+        "{word} changes the session or its transaction, which others share; get a connection of your \
+         own with acquire() or get(); nothing was sent"
+    ))
+}
+
+impl Shared {
+    fn submit(
+        &self,
+        sql: &str,
+        params: &dyn Params,
+        deadline: Option<Deadline>,
+    ) -> PgResult<PoolTicket> {
+        self.state.borrow().check_open()?;
+        // Who waits already comes first.
+        if self.state.borrow().queue.is_empty() {
+            if let Placed::On(ticket) = self.place(sql, params, deadline, None)? {
+                return Ok(ticket);
+            }
+        }
+        {
+            let state = &mut *self.state.borrow_mut();
+            let most = state.config.get_max_waiting();
+            if state.queue.len() >= most {
+                return Err(state.exhausted(&format!("max_waiting ({most}) requests wait already")));
+            }
+        }
+        // Code of the program encodes the parameters: nothing is borrowed meanwhile.
+        let params = KeptParams::new(params)?;
+        let state = &mut *self.state.borrow_mut();
+        let ticket = state.next_pool_ticket();
+        let limit = deadline.map(|deadline| deadline.at);
+        state.next_queue_deadline = state.next_queue_deadline.into_iter().chain(limit).min();
+        state.queue.push_back(Queued { ticket, sql: sql.into(), params, deadline });
+        state.stats.requests += 1;
+        state.stats.most_queued_requests = state.stats.most_queued_requests.max(state.queue.len());
+        Ok(ticket)
+    }
+
+    /// Puts a request on the connection with the lowest load.
+    fn place(
+        &self,
+        sql: &str,
+        params: &dyn Params,
+        deadline: Option<Deadline>,
+        ticket: Option<PoolTicket>,
+    ) -> PgResult<Placed> {
+        loop {
+            let Some(slot) = self.state.borrow_mut().find_room() else {
+                return Ok(Placed::Nowhere);
+            };
+            let Some(mut lifted) = self.lift(slot) else { return Ok(Placed::Nowhere) };
+            let submit = Submit::new(Delivery::Collect).deadline(deadline);
+            let request = Request::Query { sql, params };
+            let submitted = lifted.connection().submit_with(request, submit);
+            let in_flight = lifted.connection().in_flight();
+            drop(lifted);
+            let state = &mut *self.state.borrow_mut();
+            state.loaded(slot, in_flight);
+            match submitted {
+                Ok(own) => {
+                    let ticket = ticket.unwrap_or_else(|| {
+                        state.stats.requests += 1;
+                        state.next_pool_ticket()
+                    });
+                    if let Some(slot) = state.slots.get_mut(slot) {
+                        slot.requests.push_back((own, ticket));
+                    }
+                    state.list(slot, false);
+                    return Ok(Placed::On(ticket));
+                }
+                // Its own limits are reached before the window is.
+                Err(PgError::WouldBlock) => {
+                    state.loads.set(slot, None);
+                    state.list(slot, true);
+                }
+                // It broke without being noticed; its end is looked at soon.
+                Err(PgError::NotSent(_)) => {
+                    state.loads.set(slot, None);
+                    state.list(slot, true);
+                }
+                Err(error) => {
+                    state.list(slot, true);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Puts requests that wait on connections that have room.
+    pub(super) fn serve_queue(&self) {
+        loop {
+            let Some(queued) = self.state.borrow_mut().queue.pop_front() else { return };
+            let Queued { ticket, sql, params, deadline } = &queued;
+            match self.place(sql, params, *deadline, Some(*ticket)) {
+                Ok(Placed::On(_)) => {}
+                Ok(Placed::Nowhere) => {
+                    self.state.borrow_mut().queue.push_front(queued);
+                    return;
+                }
+                Err(error) => {
+                    self.state.borrow_mut().events.push_back(Told::Failed(*ticket, error));
+                }
+            }
+        }
+    }
+
+    /// Takes the answers to requests of many; whether the connection is sound.
+    pub(super) fn take_answers(&self, slot: usize, connection: &mut PgConnection) -> PgResult<()> {
+        while let Some(event) = connection.next_event()? {
+            let (ticket, error) = match event {
+                Event::Complete { ticket } => (ticket, None),
+                Event::Failed { ticket, error } => (ticket, Some(error)),
+                _ => continue,
+            };
+            let taken = connection.take(ticket);
+            let result = match (error, taken) {
+                (Some(error), _) | (None, Err(error)) => Err(error),
+                (None, Ok(outcome)) => outcome.ok_or(PgError::WouldBlock),
+            };
+            self.state.borrow_mut().answered(slot, ticket, result);
+            let status = connection.transaction_status();
+            if status != TransactionStatus::Idle && !connection.is_broken() {
+                connection.break_with(PgError::ConnectionClosed(
+                    "a submitted request before this one has left a transaction open, so the \
+                     connection was closed; it is unknown what became of this one"
+                        .to_owned(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn discard(&self, ticket: PoolTicket) {
+        let found = self.state.borrow_mut().forget_request(ticket);
+        if let Some((slot, own)) = found {
+            if let Some(mut lifted) = self.lift(slot) {
+                lifted.connection().discard(own);
+            }
+            let state = &mut *self.state.borrow_mut();
+            state.list(slot, true);
+        }
+    }
+}
+
+impl State {
+    fn next_pool_ticket(&mut self) -> PoolTicket {
+        self.tickets += 1;
+        PoolTicket(self.tickets)
+    }
+
+    /// The deadline of a request that is submitted now.
+    fn request_deadline(&self) -> Option<Deadline> {
+        let value = self.target.get_io_timeout();
+        Deadline::after(Instant::now(), IO_TIMEOUT, value)
+    }
+
+    /// A connection that has room for a request: an idle one, unless somebody waits for it, or the one
+    /// with the lowest load.
+    fn find_room(&mut self) -> Option<usize> {
+        if self.waiters.is_empty() {
+            if let Some(slot) = self.idle.pop_front() {
+                self.slots.set_phase(slot, Phase::Shared, self.now);
+                return Some(slot);
+            }
+        }
+        self.loads.least().map(|(slot, _)| slot)
+    }
+
+    /// So many requests are in flight on a connection that carries those of many.
+    pub(super) fn loaded(&mut self, slot: usize, in_flight: usize) {
+        let is_claimed = self.slots.get(slot).is_none_or(|slot| slot.is_claimed);
+        self.loads.set(slot, (!is_claimed).then_some(in_flight));
+    }
+
+    /// A request has come to its end.
+    fn answered(&mut self, slot: usize, own: Ticket, result: PgResult<Outcome>) {
+        let Some(slot) = self.slots.get_mut(slot) else { return };
+        // Nearly always it is the first one.
+        let Some(place) = slot.requests.iter().position(|(ticket, _)| *ticket == own) else {
+            return;
+        };
+        let Some((_, ticket)) = slot.requests.remove(place) else { return };
+        self.events.push_back(match result {
+            Ok(outcome) => Told::Complete(ticket, outcome),
+            Err(error) => Told::Failed(ticket, error),
+        });
+    }
+
+    /// Nothing more is told of a request; where it is, if it was put on a connection.
+    fn forget_request(&mut self, ticket: PoolTicket) -> Option<(usize, Ticket)> {
+        self.queue.retain(|queued| queued.ticket != ticket);
+        self.events.retain(|told| match told {
+            Told::Complete(ended, _) | Told::Failed(ended, _) => *ended != ticket,
+            _ => true,
+        });
+        self.slots.iter_mut().find_map(|(index, slot)| {
+            let is_its = |(_, carried): &(Ticket, PoolTicket)| *carried == ticket;
+            let place = slot.requests.iter().position(is_its)?;
+            slot.requests.remove(place).map(|(own, _)| (index, own))
+        })
+    }
+
+    /// Requests that have waited too long are told so; nothing of them was sent.
+    pub(super) fn expire_queue(&mut self) {
+        let now = self.now;
+        if self.next_queue_deadline.is_none_or(|next| next > now) {
+            return;
+        }
+        let is_over = |queued: &Queued| queued.deadline.is_some_and(|limit| limit.at <= now);
+        while let Some(place) = self.queue.iter().position(is_over) {
+            let Some(queued) = self.queue.remove(place) else { return };
+            let Some(deadline) = queued.deadline else { return };
+            let timeout = deadline.error("waiting for a place on a connection of the pool");
+            let error = PgError::NotSent(Box::new(timeout));
+            self.events.push_back(Told::Failed(queued.ticket, error));
+        }
+        let deadlines = self.queue.iter().filter_map(|queued| queued.deadline);
+        self.next_queue_deadline = deadlines.map(|deadline| deadline.at).min();
+    }
+
+    /// All requests that wait are told of `error`: none of them was sent.
+    pub(super) fn fail_queue(&mut self, error: &PgError) {
+        for Queued { ticket, .. } in std::mem::take(&mut self.queue) {
+            let error = PgError::NotSent(Box::new(error.clone()));
+            self.events.push_back(Told::Failed(ticket, error));
+        }
+    }
+}

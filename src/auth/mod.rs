@@ -7,9 +7,12 @@
 //! See "Authentication" in the PostgreSQL documentation's chapter *Frontend/Backend Protocol*,
 //! section *Message Flow*, and the section *SASL Authentication*.
 
+mod key_cache;
 pub(crate) mod md5;
 pub(crate) mod scram;
 
+pub(crate) use self::key_cache::NamedKeys;
+pub use self::key_cache::ScramKeyCache;
 use crate::error::PgError;
 
 impl From<scram::ScramError> for PgError {

@@ -27,11 +27,12 @@
 //! # Time
 //!
 //! Deriving the keys is meant to be slow, and the server says how slow. That part stands alone, as
-//! [`ScramKeys::derive`], so that its result can be kept and used for the next connection:
+//! [`ScramKeys::derive`], so that its result can be kept and used for the next connection (by
+//! [`ScramKeyCache`]):
 //!
 //! ```text
 //! client_final(server_first)  =  let parameters = challenge(server_first)?;
-//!                                let keys = derive_keys(&parameters);    or from a cache
+//!                                let keys = derive_keys(&parameters);    or find_keys in a cache
 //!                                prove(&keys)
 //! ```
 
@@ -40,7 +41,9 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::num::NonZeroU32;
+use std::rc::Rc;
 
+use super::{NamedKeys, ScramKeyCache};
 use crate::crypto::{
     self, DIGEST_LEN, HmacKey, SecretArray, SecretBytes, base64, constant_time_eq, hmac_sha256,
     pbkdf2_hmac_sha256, sha256,
@@ -322,6 +325,22 @@ impl ScramClient {
     /// password may be gone already.
     pub(crate) fn derive_keys(&self, parameters: &KeyParameters) -> ScramKeys {
         ScramKeys::derive(self.password.as_bytes(), parameters)
+    }
+
+    /// The keys of this exchange's password for `user`: those in the cache, or else new ones.
+    ///
+    /// To be called as [`derive_keys`](Self::derive_keys).
+    ///
+    /// # Errors
+    ///
+    /// If the operating system has no random bytes for the cache.
+    pub(crate) fn find_keys(
+        &self,
+        cache: &ScramKeyCache,
+        user: &str,
+        parameters: &KeyParameters,
+    ) -> io::Result<Rc<NamedKeys>> {
+        cache.find_or_derive(user, self.password.as_bytes(), parameters)
     }
 
     /// The client-final message, which proves that the client knows `keys`.

@@ -8,7 +8,7 @@ use super::PgConnection;
 use super::kept::Kept;
 use super::within::Limit;
 use crate::config::PgConfig;
-use crate::engine::{CommandTag, Deadline, Encryption, Engine};
+use crate::engine::{Catalogue, CommandTag, Deadline, Encryption, Engine, ScramKeyCache};
 use crate::error::{PgError, PgResult};
 use crate::net::{Address, Connecting};
 
@@ -66,6 +66,20 @@ impl PgConnection {
         let deadline =
             limit.and_then(|(setting, value)| Deadline::after(Instant::now(), setting, value));
         Self::start_connect_by(config, deadline)
+    }
+
+    /// [`start_connect`](Self::start_connect) for a connection that has its statements and the keys
+    /// of its SCRAM login in common with others.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the pool"))]
+    pub(crate) fn start_connect_sharing(
+        config: &PgConfig,
+        catalogue: &Catalogue,
+        keys: &ScramKeyCache,
+    ) -> PgResult<Self> {
+        let mut connection = Self::start_connect(config)?;
+        connection.engine.set_catalogue(catalogue.clone());
+        connection.engine.set_scram_keys(keys.clone());
+        Ok(connection)
     }
 
     fn start_connect_by(config: &PgConfig, deadline: Option<Deadline>) -> PgResult<Self> {
@@ -143,4 +157,36 @@ impl PgConnection {
 /// The error that no address of the host can be reached.
 pub(super) fn cannot_connect(target: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot connect to {target}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testkit::fake::FakeServer;
+    use testkit::fake::scram::{ScramServer, Verdict};
+
+    #[test]
+    fn s9_4_connections_share_the_keys_of_their_logins_and_their_statements() {
+        let server = FakeServer::start(|conn| {
+            conn.startup()?;
+            assert_eq!(ScramServer::new("s3cret").authenticate(conn)?, Verdict::Accepted);
+            conn.welcome()?;
+            conn.drain()
+        });
+        let config = PgConfig::new("127.0.0.1", server.port(), "ada", "s3cret", "shop");
+        let (catalogue, keys) = (Catalogue::new(4), ScramKeyCache::new());
+        let connections: Vec<_> = (0..3)
+            .map(|_| {
+                let mut connection =
+                    PgConnection::start_connect_sharing(&config, &catalogue, &keys).unwrap();
+                connection.wait_ready().unwrap();
+                connection
+            })
+            .collect();
+        assert_eq!(keys.derivations(), 1);
+        catalogue.set_capacity(9);
+        assert!(connections.iter().all(|shared| shared.engine.catalogue().capacity() == 9));
+        drop(connections);
+        server.join();
+    }
 }

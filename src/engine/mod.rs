@@ -71,6 +71,7 @@ pub use self::session::Session;
 pub use self::startup::{Encryption, TransportAction};
 pub use self::statement::Statement;
 pub use self::tracing::Tracer;
+pub use crate::auth::ScramKeyCache;
 pub use crate::wire::backend::TransactionStatus;
 
 use self::answer::tag_text;

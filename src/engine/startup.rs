@@ -11,12 +11,15 @@
 //! The machine never trusts an AuthenticationOk that comes while SCRAM is unfinished: the server
 //! has to prove itself first (RFC 5802, section 3).
 
+use std::rc::Rc;
+
 use super::answer::{any_time, out_of_place};
 use super::buffer::{Message, Next, RecvBuffer};
 use super::event::Event;
 use super::{Engine, Step};
 use crate::auth::md5::md5_password;
 use crate::auth::scram::{ChannelBinding, ScramClient};
+use crate::auth::{NamedKeys, ScramKeyCache};
 use crate::config::PgConfig;
 use crate::crypto::SecretBytes;
 use crate::error::{PgError, PgResult, ServerError};
@@ -61,6 +64,8 @@ pub(super) struct Startup {
     /// tls-server-end-point data of the TLS connection (RFC 5929).
     channel_binding: Option<Vec<u8>>,
     max_scram_iterations: u32,
+    /// Keys of earlier logins, if this connection shares them with others.
+    scram_keys: Option<ScramKeyCache>,
 }
 
 #[derive(Debug)]
@@ -74,7 +79,8 @@ enum State {
     /// SCRAM: the first message is on its way, the server's first one comes back.
     ScramFirst(Box<ScramClient>),
     /// SCRAM: the proof is on its way, the server's own comes back, and AuthenticationOk behind it.
-    ScramFinal(Box<ScramClient>),
+    /// With the keys of the proof, if they are to be kept when the server has proved itself too.
+    ScramFinal(Box<ScramClient>, Option<Rc<NamedKeys>>),
     /// Authenticated; parameters and the backend key come until ReadyForQuery.
     Settle,
 }
@@ -111,6 +117,7 @@ impl Startup {
             was_asked: false,
             channel_binding: None,
             max_scram_iterations: config.get_max_scram_iterations(),
+            scram_keys: None,
         })
     }
 
@@ -158,7 +165,9 @@ impl Startup {
         let state = std::mem::replace(&mut self.state, State::Authenticate);
         self.state = match (state, request) {
             (State::Authenticate, Authentication::Ok) => self.settle(),
-            (State::ScramFinal(scram), Authentication::Ok) if scram.is_verified() => self.settle(),
+            (State::ScramFinal(scram, _), Authentication::Ok) if scram.is_verified() => {
+                self.settle()
+            }
             (State::Authenticate, Authentication::CleartextPassword) => {
                 let password = self.take_password()?;
                 // Room first, so that no copy is left behind where the buffer grew from.
@@ -180,15 +189,18 @@ impl Startup {
                 State::ScramFirst(Box::new(self.begin_scram(&mechanisms, out)?))
             }
             (State::ScramFirst(mut scram), Authentication::SaslContinue(challenge)) => {
-                let answer = scram.client_final(challenge)?;
+                let (answer, keys) = self.prove(&mut scram, challenge)?;
                 frontend::sasl_response(out, answer.as_bytes())?;
-                State::ScramFinal(scram)
+                State::ScramFinal(scram, keys)
             }
-            (State::ScramFinal(mut scram), Authentication::SaslFinal(proof)) => {
+            (State::ScramFinal(mut scram, keys), Authentication::SaslFinal(proof)) => {
                 scram.verify(proof)?;
-                State::ScramFinal(scram)
+                if let (Some(cache), Some(keys)) = (&self.scram_keys, keys) {
+                    cache.keep(keys);
+                }
+                State::ScramFinal(scram, None)
             }
-            (State::ScramFirst(_) | State::ScramFinal(_), Authentication::Ok) => {
+            (State::ScramFirst(_) | State::ScramFinal(..), Authentication::Ok) => {
                 return Err(PgError::Auth(
                     "the server claims success before it has proved in SCRAM that it knows the password"
                         .to_owned(),
@@ -240,6 +252,20 @@ impl Startup {
         frontend::sasl_initial_response(out, scram.mechanism(), scram.client_first().as_bytes())?;
         Ok(scram)
     }
+
+    /// The client's final message, and the keys that it was made with if they may be kept.
+    fn prove(
+        &self,
+        scram: &mut ScramClient,
+        challenge: &[u8],
+    ) -> PgResult<(String, Option<Rc<NamedKeys>>)> {
+        let Some(cache) = &self.scram_keys else {
+            return Ok((scram.client_final(challenge)?, None));
+        };
+        let parameters = scram.challenge(challenge)?;
+        let keys = scram.find_keys(cache, &self.user, &parameters)?;
+        Ok((scram.prove(keys.keys())?, Some(keys)))
+    }
 }
 
 /// The error for an Authentication message that cannot be answered.
@@ -263,6 +289,15 @@ fn unexpected(request: &Authentication<'_>) -> PgError {
 }
 
 impl Engine {
+    /// Takes the keys of a SCRAM login from this cache if they are there, and brings them in if
+    /// they are not: the connections of a pool share one. To be called before the first bytes are
+    /// received; after the login it has no effect.
+    pub fn set_scram_keys(&mut self, keys: ScramKeyCache) {
+        if let Some(startup) = &mut self.startup {
+            startup.scram_keys = Some(keys);
+        }
+    }
+
     /// What the transport has to do before anything else.
     pub fn transport_action(&self) -> Option<TransportAction> {
         match self.startup.as_ref()?.state {

@@ -10,6 +10,8 @@ use crate::config::PgConfig;
 use crate::crypto::{base64, chosen};
 use crate::engine::{Delivery, Request, Submit};
 
+mod shared_keys;
+
 /// Of the role that the sessions log in as.
 const PASSWORD: &str = "prelude op. 28";
 

@@ -70,7 +70,6 @@ impl PgConnection {
 
     /// [`start_connect`](Self::start_connect) for a connection that has its statements and the keys
     /// of its SCRAM login in common with others.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the pool"))]
     pub(crate) fn start_connect_sharing(
         config: &PgConfig,
         catalogue: &Catalogue,

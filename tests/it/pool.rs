@@ -2,7 +2,10 @@
 
 mod checkouts;
 mod event_loop;
+mod lifetimes;
 mod multiplex;
+mod recovery;
+mod resets;
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};

@@ -19,6 +19,24 @@ impl PgConfig {
         self
     }
 
+    /// Sets the IP address to connect to, without brackets; an empty one means none.
+    ///
+    /// With it no connect looks the [`host`](field@Self::host) up, so that none waits for the
+    /// system's resolver. The host stays the server's name in errors. Libpq's `hostaddr`.
+    ///
+    /// ```
+    /// # let config = chopin_pg::PgConfig::new("db.example.com", 5432, "ada", "", "shop");
+    /// let config = config.hostaddr("10.0.0.7");
+    /// assert_eq!(config.get_hostaddr(), Some("10.0.0.7"));
+    /// assert_eq!(config.target(), "db.example.com:5432 (10.0.0.7)");
+    /// assert!(config.hostaddr("db.example.com").validate().is_err());
+    /// ```
+    #[must_use]
+    pub fn hostaddr(mut self, address: impl Into<String>) -> Self {
+        self.hostaddr = Some(address.into()).filter(|address| !address.is_empty());
+        self
+    }
+
     /// Sets the [`port`](field@Self::port).
     ///
     /// ```
@@ -330,6 +348,11 @@ impl PgConfig {
     /// The password, if there is one.
     pub(crate) fn secret_password(&self) -> Option<&SecretString> {
         self.password.as_ref()
+    }
+
+    /// The IP address to connect to, see [`hostaddr`](Self::hostaddr).
+    pub fn get_hostaddr(&self) -> Option<&str> {
+        self.hostaddr.as_deref()
     }
 
     /// The name of the session, see [`application_name`](Self::application_name).

@@ -8,11 +8,14 @@
 //! This floor knows the words of the configuration, not the protocol, the sockets or the
 //! authentication that they steer.
 //!
+//! * `address` knows where the server is without asking (the asking is
+//!   [`PgConfig::resolve`], on the floor of the connections);
 //! * `builder` has the methods that change and read single settings;
 //! * `url` cuts a connection URL into settings, `percent` decodes the pieces;
 //! * `execution_mode` and `protocol_version` have the settings that are a choice of names;
 //! * `settings` has libpq's keywords, their values and the defaults.
 
+mod address;
 mod builder;
 mod execution_mode;
 mod percent;
@@ -23,6 +26,7 @@ mod url;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::address::{Resolved, is_numeric};
 pub use self::execution_mode::ExecutionMode;
 pub use self::protocol_version::ProtocolVersion;
 use crate::crypto::SecretString;
@@ -43,7 +47,8 @@ use crate::error::{PgError, PgResult};
 pub const DEFAULT_IO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a list of hosts is refused.
-const SEVERAL_HOSTS: &str = "several hosts (a comma in the host or port) are not supported yet";
+const SEVERAL_HOSTS: &str =
+    "several hosts (a comma in host, hostaddr or port) are not supported yet";
 
 /// What bounds the time of a connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +83,9 @@ enum ConnectTimeout {
 pub struct PgConfig {
     /// A name, an IP address without brackets, or the directory of a unix socket: the latter begins
     /// with `/`, or with `@` in Linux's abstract namespace.
+    ///
+    /// A name is looked up by each connect, unless there is a [`hostaddr`](Self::hostaddr) or the
+    /// name was [resolved](Self::resolve) before.
     pub host: String,
     /// The TCP port, or the number at the end of a unix socket's file name.
     pub port: u16,
@@ -85,6 +93,9 @@ pub struct PgConfig {
     pub user: String,
     /// The database to connect to; empty means the one that has the user's name.
     pub database: String,
+    hostaddr: Option<String>,
+    /// What [`resolve`](Self::resolve) has found.
+    resolved: Option<Resolved>,
     password: Option<SecretString>,
     application_name: Option<String>,
     options: Option<String>,
@@ -164,6 +175,8 @@ impl PgConfig {
             port,
             user: user.to_owned(),
             database: database.to_owned(),
+            hostaddr: None,
+            resolved: None,
             password: None,
             application_name: None,
             options: None,
@@ -202,6 +215,7 @@ impl PgConfig {
     /// | keyword | value |
     /// |---|---|
     /// | `host`, `port`, `user`, `password`, `dbname` | overrides what stands in front of the `?` |
+    /// | `hostaddr` | see [`hostaddr`](Self::hostaddr); without a host it is the host too |
     /// | `application_name` | see [`application_name`](Self::application_name) |
     /// | `options` | see [`options`](Self::options) |
     /// | `connect_timeout` | seconds; zero or less: no limit; absent: `io_timeout` limits |
@@ -245,8 +259,9 @@ impl PgConfig {
 
 /// What the settings amount to.
 impl PgConfig {
-    /// The directory of the unix socket, if [`host`](field@Self::host) is one. A directory that
-    /// begins with `@` is in Linux's abstract namespace and in no file system.
+    /// The directory of the unix socket, if [`host`](field@Self::host) is one and there is no
+    /// [`hostaddr`](Self::hostaddr) to go to instead. A directory that begins with `@` is in Linux's
+    /// abstract namespace and in no file system.
     ///
     /// ```
     /// use std::path::Path;
@@ -257,7 +272,8 @@ impl PgConfig {
     /// assert_eq!(config.host("localhost").socket_dir(), None);
     /// ```
     pub fn socket_dir(&self) -> Option<&Path> {
-        self.host.starts_with(['/', '@']).then(|| Path::new(&self.host))
+        let is_directory = self.hostaddr.is_none() && self.host.starts_with(['/', '@']);
+        is_directory.then(|| Path::new(&self.host))
     }
 
     /// The unix socket itself, `.s.PGSQL.` and the port in [`socket_dir`](Self::socket_dir).
@@ -292,14 +308,19 @@ impl PgConfig {
     /// let config = PgConfig::new("localhost", 5432, "ada", "", "shop");
     /// assert_eq!(config.target(), "localhost:5432");
     /// assert_eq!(config.clone().host("::1").target(), "[::1]:5432");
-    /// assert_eq!(config.host("/run/postgresql").target(), "/run/postgresql/.s.PGSQL.5432");
+    /// assert_eq!(config.clone().host("/run/postgresql").target(), "/run/postgresql/.s.PGSQL.5432");
+    /// assert_eq!(config.hostaddr("10.0.0.7").target(), "localhost:5432 (10.0.0.7)");
     /// ```
     pub fn target(&self) -> String {
         let Self { host, port, .. } = self;
-        match self.socket_path() {
+        let target = match self.socket_path() {
             Some(path) => path.display().to_string(),
             None if host.contains(':') => format!("[{host}]:{port}"),
             None => format!("{host}:{port}"),
+        };
+        match self.get_hostaddr() {
+            Some(address) if address != host => format!("{target} ({address})"),
+            _ => target,
         }
     }
 
@@ -341,7 +362,8 @@ impl PgConfig {
     /// # Errors
     ///
     /// [`PgError::Config`] names the first setting that cannot be used: text with a zero byte,
-    /// several hosts, an empty host or user name, port 0, or a limit that is out of its range.
+    /// several hosts, an empty host or user name, a `hostaddr` that is no IP address, port 0, or a
+    /// limit that is out of its range.
     pub fn validate(&self) -> PgResult<()> {
         self.first_flaw().map_or(Ok(()), |flaw| Err(PgError::Config(flaw)))
     }
@@ -349,6 +371,7 @@ impl PgConfig {
     fn first_flaw(&self) -> Option<String> {
         let texts = [
             ("the host", Some(self.host.as_str())),
+            ("hostaddr", self.get_hostaddr()),
             ("the user name", Some(self.user.as_str())),
             ("the password", self.password.as_ref().map(SecretString::as_str)),
             ("the database name", Some(self.database.as_str())),
@@ -362,12 +385,17 @@ impl PgConfig {
                 ));
             }
         }
-        if self.host.contains(',') {
+        let hostaddr = self.get_hostaddr();
+        if self.host.contains(',') || hostaddr.is_some_and(|address| address.contains(',')) {
             return Some(SEVERAL_HOSTS.to_owned());
         }
         let (least, most) = (Self::MIN_MESSAGE_SIZE, Self::MAX_MESSAGE_SIZE);
         let flaw = if self.host.is_empty() {
             "the host is empty".to_owned()
+        } else if let Some(address) = hostaddr.filter(|address| !is_numeric(address)) {
+            format!(
+                "hostaddr {address:?} is no IP address (one without brackets; names go into host)"
+            )
         } else if self.port == 0 {
             "the port is 0, which no server listens on".to_owned()
         } else if self.user.is_empty() {
@@ -439,6 +467,7 @@ mod tests {
             .port(1)
             .user("u")
             .database("d")
+            .hostaddr("10.0.0.7")
             .application_name("a")
             .options("-c x=y")
             .connect_timeout(Some(Duration::from_secs(1)))
@@ -456,6 +485,8 @@ mod tests {
         assert_eq!((config.host.as_str(), config.port), ("db", 1));
         assert_eq!((config.user.as_str(), config.database.as_str()), ("u", "d"));
         assert_eq!(config.secret_password().map(SecretString::as_str), Some("p"));
+        assert_eq!(config.get_hostaddr(), Some("10.0.0.7"));
+        assert_eq!(config.clone().hostaddr("").get_hostaddr(), None);
         assert_eq!(config.get_application_name(), Some("a"));
         assert_eq!(config.get_options(), Some("-c x=y"));
         assert_eq!(config.connect_limit(), Some(("connect_timeout", Duration::from_secs(1))));
@@ -507,6 +538,13 @@ mod tests {
             (sample().host(""), "the host is empty"),
             (sample().host("a,b"), "several hosts"),
             (sample().host("/a\0"), "the host has a zero byte"),
+            (sample().hostaddr("db"), "hostaddr \"db\" is no IP address"),
+            (
+                sample().hostaddr("[::1]"),
+                "hostaddr \"[::1]\" is no IP address (one without brackets",
+            ),
+            (sample().hostaddr("10.0.0.1,10.0.0.2"), "several hosts"),
+            (sample().hostaddr("::1\0"), "hostaddr has a zero byte"),
             (sample().port(0), "the port is 0"),
             (sample().user(""), "the user name is empty"),
             (sample().user("\0"), "the user name has a zero byte"),
@@ -527,6 +565,8 @@ mod tests {
         }
         for config in [
             sample(),
+            sample().hostaddr("10.0.0.7"),
+            sample().hostaddr("fe80::1%eth0"),
             sample().password(""),
             sample().database(""),
             sample().max_message_size(PgConfig::MIN_MESSAGE_SIZE),
@@ -596,5 +636,14 @@ mod tests {
             assert!(!sample().host(host).is_unix(), "{host}");
             assert_eq!(sample().host(host).socket_path(), None, "{host}");
         }
+    }
+
+    #[test]
+    fn s9_13_hostaddr_is_where_a_connect_goes_whatever_the_host_is() {
+        let config = sample().host("/run/postgresql").hostaddr("::1");
+        assert!(!config.is_unix());
+        assert_eq!(config.socket_path(), None);
+        assert_eq!(sample().hostaddr("::1").target(), "localhost:5432 (::1)");
+        assert_eq!(sample().host("::1").hostaddr("::1").target(), "[::1]:5432");
     }
 }

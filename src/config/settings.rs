@@ -18,6 +18,7 @@ use crate::error::{PgError, PgResult};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keyword {
     Host,
+    Hostaddr,
     Port,
     User,
     Password,
@@ -31,8 +32,9 @@ pub(super) enum Keyword {
 }
 
 /// In the order in which errors list them.
-const KEYWORDS: [(&str, Keyword); 11] = [
+const KEYWORDS: [(&str, Keyword); 12] = [
     ("host", Keyword::Host),
+    ("hostaddr", Keyword::Hostaddr),
     ("port", Keyword::Port),
     ("user", Keyword::User),
     ("password", Keyword::Password),
@@ -46,13 +48,12 @@ const KEYWORDS: [(&str, Keyword); 11] = [
 ];
 
 /// The other settings of libpq 18: good names, which deserve another answer than a misspelt one.
-const NOT_SUPPORTED: [&str; 41] = [
+const NOT_SUPPORTED: [&str; 40] = [
     "channel_binding",
     "fallback_application_name",
     "gssdelegation",
     "gssencmode",
     "gsslib",
-    "hostaddr",
     "keepalives",
     "keepalives_count",
     "keepalives_idle",
@@ -114,6 +115,7 @@ impl Keyword {
 #[derive(Default)]
 pub(super) struct Settings {
     host: Option<String>,
+    hostaddr: Option<String>,
     port: Option<String>,
     user: Option<String>,
     password: Option<SecretString>,
@@ -135,6 +137,7 @@ impl Settings {
                 return;
             }
             Keyword::Host => &mut self.host,
+            Keyword::Hostaddr => &mut self.hostaddr,
             Keyword::Port => &mut self.port,
             Keyword::User => &mut self.user,
             Keyword::Dbname => &mut self.dbname,
@@ -166,13 +169,17 @@ impl Settings {
         if let Some(encoding) = &self.client_encoding {
             check_client_encoding(encoding)?;
         }
-        let host = given(self.host).unwrap_or_else(|| PgConfig::DEFAULT_HOST.to_owned());
+        let hostaddr = given(self.hostaddr);
+        let host = given(self.host)
+            .or_else(|| hostaddr.clone())
+            .unwrap_or_else(|| PgConfig::DEFAULT_HOST.to_owned());
         let port = given(self.port).map_or(Ok(PgConfig::DEFAULT_PORT), |port| parse_port(&port))?;
         let user = given(self.user).map_or_else(|| os_user_name(variable), Ok)?;
         let database = given(self.dbname).unwrap_or_else(|| user.clone());
 
         let mut config = PgConfig::new(&host, port, &user, "", &database);
         config.password = self.password.filter(|password| !password.as_str().is_empty());
+        config.hostaddr = hostaddr;
         config.application_name = given(self.application_name);
         config.options = given(self.options);
         if let Some(seconds) = self.connect_timeout {
@@ -314,10 +321,28 @@ mod tests {
 
     #[test]
     fn s9_6_empty_values_are_as_good_as_none() {
-        let empty = ["host", "port", "user", "password", "dbname", "application_name", "options"];
+        let empty = [
+            "host",
+            "hostaddr",
+            "port",
+            "user",
+            "password",
+            "dbname",
+            "application_name",
+            "options",
+        ];
         let settings = empty.map(|name| (name, ""));
         let none = config(&[], &[("USER", "ada")]).unwrap();
         assert_eq!(config(&settings, &[("USER", "ada")]).unwrap(), none);
+    }
+
+    #[test]
+    fn s9_13_hostaddr_is_the_host_too_where_there_is_none() {
+        let config = |settings| config(settings, &[("USER", "ada")]).unwrap();
+        let both = config(&[("host", "db"), ("hostaddr", "10.0.0.7")]);
+        assert_eq!((both.host.as_str(), both.get_hostaddr()), ("db", Some("10.0.0.7")));
+        let alone = config(&[("hostaddr", "10.0.0.7")]);
+        assert_eq!((alone.host.as_str(), alone.get_hostaddr()), ("10.0.0.7", Some("10.0.0.7")));
     }
 
     #[test]
@@ -340,9 +365,9 @@ mod tests {
         }
         assert_eq!(
             error(&[("sslmod", "x")]),
-            "invalid configuration: unknown setting \"sslmod\"; the known ones are host, port, \
-             user, password, dbname, sslmode, application_name, connect_timeout, options, \
-             client_encoding, max_protocol_version"
+            "invalid configuration: unknown setting \"sslmod\"; the known ones are host, \
+             hostaddr, port, user, password, dbname, sslmode, application_name, connect_timeout, \
+             options, client_encoding, max_protocol_version"
         );
         // Our own settings are no keywords, so that they never collide with a later libpq.
         for name in ["io_timeout", "Host", "", "HOST", "host "] {

@@ -243,6 +243,23 @@ mod tests {
     }
 
     #[test]
+    fn s9_13_hostaddr_in_urls() {
+        for (url, host, address) in [
+            ("postgres://ada@db/?hostaddr=10.0.0.7", "db", "10.0.0.7"),
+            ("postgres://ada@db/?hostaddr=::1", "db", "::1"),
+            ("postgres://ada@db/?hostaddr=fe80::1%25eth0", "db", "fe80::1%eth0"),
+            ("postgres://ada@/?hostaddr=10.0.0.7", "10.0.0.7", "10.0.0.7"),
+        ] {
+            let config = config(url);
+            assert_eq!(
+                (config.host.as_str(), config.get_hostaddr()),
+                (host, Some(address)),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
     fn s9_13_unix_sockets_in_urls() {
         for (url, directory, target) in [
             ("postgres://ada@%2Ftmp%2Fs/db", "/tmp/s", "/tmp/s/.s.PGSQL.5432"),
@@ -274,6 +291,8 @@ mod tests {
             ("postgres://ada@a%2Cb/db", "several hosts"),
             ("postgres://ada@/db?host=a,b", "several hosts"),
             ("postgres://ada@a/db?port=1,2", "several hosts"),
+            ("postgres://ada@a/db?hostaddr=10.0.0.1,10.0.0.2", "several hosts"),
+            ("postgres://ada@a/db?hostaddr=b", "hostaddr \"b\" is no IP address"),
             ("postgres://ada@host:none/db", "the port is not a number from 1 to 65535"),
             ("postgres://ada@host:0/db", "the port is not a number from 1 to 65535"),
             ("postgres://ada@host/db?sslmod=disable", "unknown setting \"sslmod\""),

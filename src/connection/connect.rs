@@ -5,12 +5,13 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::PgConnection;
+use super::address::addresses;
 use super::kept::Kept;
 use super::within::Limit;
 use crate::config::PgConfig;
 use crate::engine::{Catalogue, CommandTag, Deadline, Encryption, Engine, ScramKeyCache};
 use crate::error::{PgError, PgResult};
-use crate::net::{Address, Connecting};
+use crate::net::Connecting;
 
 impl PgConnection {
     /// Connects to the server of `config`, logs in, and waits until the session is ready.
@@ -18,7 +19,8 @@ impl PgConnection {
     /// One deadline bounds all of it: name lookup, TCP, startup, authentication. It is the
     /// configuration's [`connect_timeout`](PgConfig::connect_timeout), or its
     /// [`io_timeout`](PgConfig::io_timeout) if none is set. (The system's resolver cannot be
-    /// interrupted: a name lookup that takes longer ends the connect when it returns.)
+    /// interrupted: a name lookup that takes longer ends the connect when it returns. See
+    /// [`PgConfig::resolve`].)
     ///
     /// # Errors
     ///
@@ -53,8 +55,10 @@ impl PgConnection {
     /// [sources](Self::sources) get ready, until [`Event::Ready`](crate::engine::Event::Ready) has
     /// come; or [`wait_ready`](Self::wait_ready).
     ///
-    /// A host name is looked up by the system's resolver before this returns, which can take a
-    /// while; give an IP address or the folder of a Unix-domain socket where that matters.
+    /// With a numeric address, as host or as [`hostaddr`](PgConfig::hostaddr), with a Unix-domain
+    /// socket, and with a host that was [resolved](PgConfig::resolve) before, this never waits. Any
+    /// other host name is looked up by the system's resolver before this returns, which can take a
+    /// while.
     ///
     /// # Errors
     ///
@@ -85,10 +89,7 @@ impl PgConnection {
         config.validate()?;
         let target = config.target();
         let failed = |error: io::Error| PgError::Io(cannot_connect(&target, &error));
-        let addresses = match config.socket_path() {
-            Some(path) => vec![Address::Unix(path)],
-            None => Address::resolve(&config.host, config.port).map_err(failed)?,
-        };
+        let addresses = addresses(config).map_err(failed)?;
         let (socket, connecting) = Connecting::start(addresses, Instant::now()).map_err(failed)?;
         Ok(Self {
             engine: Engine::start(config, Encryption::None, deadline)?,

@@ -55,9 +55,9 @@ use crate::net::wait;
 ///
 /// As with a connection: [`drive`](Self::drive), then [`next_event`](Self::next_event) until there
 /// is none, then wait for the [`sources`](Self::sources) and the [`deadline`](Self::deadline). There
-/// are times without a source, when only the deadline is waited for. (A host name is looked up by
-/// the system's resolver within `drive`, which can take a while: give an IP address or the folder of
-/// a Unix-domain socket where that matters.)
+/// are times without a source, when only the deadline is waited for. (A host name that was not
+/// [resolved](PgConfig::resolve) before is looked up by the system's resolver within `drive`, which
+/// can take a while.)
 #[derive(Debug)]
 pub struct PgListener {
     config: PgConfig,

@@ -3,7 +3,8 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `mod.rs` | the type, what it knows about its session, its end |
-//! | `connect.rs` | making one: addresses, startup, one deadline over all of it |
+//! | `connect.rs` | making one: startup, one deadline over all of it |
+//! | `address.rs` | which addresses it goes to; `PgConfig::resolve` |
 //! | `drive.rs` | moving bytes between engine and socket, and waiting |
 //! | `nonblocking.rs` | submit, events, results: the non-blocking face |
 //! | `blocking.rs` | the loop of every blocking call |
@@ -28,6 +29,7 @@
 //! Every blocking call is the same small loop: submit to the engine, move bytes, take events, wait
 //! in poll(2). There is no second path.
 
+mod address;
 mod advisory;
 mod blocking;
 mod cancel;

@@ -18,19 +18,17 @@ pub(crate) enum Address {
     Tcp(SocketAddr),
 }
 
-impl Address {
-    /// The addresses of a host name, or the one that `host` spells out.
-    ///
-    /// A name is looked up by the system's resolver, which cannot be interrupted or bounded in
-    /// time.
-    pub(crate) fn resolve(host: &str, port: u16) -> io::Result<Vec<Self>> {
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let addresses: Vec<_> = (bare, port).to_socket_addrs()?.map(Self::Tcp).collect();
-        if addresses.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-        }
-        Ok(addresses)
+/// The addresses of a host name, or the one that `host` spells out; never none.
+///
+/// A name is looked up by the system's resolver, which cannot be interrupted or bounded in time. A
+/// numeric address is only parsed.
+pub(crate) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let addresses: Vec<_> = (bare, port).to_socket_addrs()?.collect();
+    if addresses.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     }
+    Ok(addresses)
 }
 
 /// What is left of a connection attempt: the addresses of one host, one after the other.

@@ -2,6 +2,7 @@
 //!
 //! * [`Socket`] is a connected, non-blocking stream over TCP or a Unix-domain socket.
 //! * [`Connecting`] is one on its way: it tries the addresses of a host one after the other.
+//! * [`look_up`] asks the system's resolver for the addresses of a host.
 //! * [`wait`] is the one function of the crate that waits.
 //!
 //! This floor moves bytes. It knows no protocol, reads no configuration, and decides nothing about
@@ -11,6 +12,6 @@ mod connecting;
 mod poll;
 mod socket;
 
-pub(crate) use self::connecting::{Address, Connecting};
+pub(crate) use self::connecting::{Address, Connecting, look_up};
 pub(crate) use self::poll::{Source, wait};
 pub(crate) use self::socket::Socket;

@@ -1,5 +1,7 @@
 //! Authentication: every method against a real server, every lie against a scripted one.
 
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::LazyLock;
 
 use chopin_pg::{PgConfig, PgConnection, PgError, SqlState};
@@ -196,4 +198,69 @@ fn exchanges_out_of_order_are_refused() {
         assert!(matches!(&error, PgError::Protocol(_)), "{error}");
         server.join();
     }
+}
+
+/// A name that nobody may ever register (RFC 6761).
+const UNKNOWN_HOST: &str = "no.such.host.invalid";
+
+#[test]
+fn s9_13_hostaddr_is_connected_to_and_the_host_is_never_looked_up() {
+    let by_name = config().host(UNKNOWN_HOST);
+    let error = PgConnection::connect(&by_name).unwrap_err();
+    assert!(matches!(&error, PgError::Io(_)), "{error}");
+    assert!(error.to_string().contains(UNKNOWN_HOST), "{error}");
+
+    assert_usable(&mut PgConnection::connect(&by_name.hostaddr("127.0.0.1")).unwrap());
+    let url = format!(
+        "postgres://{}@{UNKNOWN_HOST}:{}/postgres?hostaddr=127.0.0.1",
+        config().user,
+        config().port
+    );
+    assert_usable(&mut PgConnection::connect(&PgConfig::from_url(&url).unwrap()).unwrap());
+}
+
+#[test]
+fn s9_13_an_error_at_a_hostaddr_names_the_host_and_the_address() {
+    // Nobody listens on a port that is only bound.
+    let bound = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    rustix::net::bind(&bound, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let bound = TcpListener::from(bound);
+    let port = bound.local_addr().unwrap().port();
+
+    let config = config().host(UNKNOWN_HOST).port(port).hostaddr("127.0.0.1");
+    let error = PgConnection::connect(&config).unwrap_err();
+    let where_to = format!("{UNKNOWN_HOST}:{port} (127.0.0.1)");
+    assert!(error.to_string().contains(&where_to), "{error}");
+    assert!(matches!(&error, PgError::Io(error) if error.kind() == ErrorKind::ConnectionRefused));
+}
+
+#[test]
+fn s9_13_a_host_is_resolved_before_it_is_connected_to() {
+    let mut config = config().host("localhost");
+    for _ in 0..2 {
+        config.resolve().unwrap();
+        assert_usable(&mut PgConnection::connect(&config).unwrap());
+    }
+    assert_usable(&mut PgConnection::connect(&config.clone()).unwrap());
+
+    // A host that is set afterwards is another one.
+    let error = PgConnection::connect(&config.clone().host(UNKNOWN_HOST)).unwrap_err();
+    assert!(error.to_string().contains(UNKNOWN_HOST), "{error}");
+    assert_usable(&mut PgConnection::connect(&config).unwrap());
+}
+
+#[test]
+fn s9_13_a_host_that_cannot_be_resolved_is_named() {
+    let error = config().host(UNKNOWN_HOST).resolve().unwrap_err();
+    assert!(matches!(&error, PgError::Io(_)), "{error}");
+    let what = format!("cannot look up the host \"{UNKNOWN_HOST}\": ");
+    assert!(error.to_string().contains(&what), "{error}");
+
+    let error = config().host("").resolve().unwrap_err();
+    assert!(matches!(&error, PgError::Config(_)), "{error}");
 }

@@ -256,7 +256,7 @@ impl PgPool {
     /// [`PgError::Config`] when the settings make no sense; why the first connections could not be
     /// opened, as in [`PgConnection::connect`](crate::PgConnection::connect).
     pub fn connect_with_config(mut target: PgConfig, config: PgPoolConfig) -> PgResult<Self> {
-        //RESOLVE target.resolve()?;
+        target.resolve()?;
         let first = config.get_min_size().max(1);
         let pool = Self::new(target, config)?;
         pool.shared.open_first(first)?;

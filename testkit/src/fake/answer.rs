@@ -12,17 +12,27 @@ pub struct Answer<'a> {
     rows: Vec<Vec<u8>>,
     tag: Option<String>,
     parameters: Option<Vec<u32>>,
+    /// The transaction status in ReadyForQuery.
+    status: u8,
 }
 
 impl<'a> Answer<'a> {
     /// No rows, just a command tag such as `INSERT 0 1`.
     pub fn command(tag: &str) -> Self {
-        Self { columns: None, rows: Vec::new(), tag: Some(tag.to_owned()), parameters: None }
+        Self { columns: None, tag: Some(tag.to_owned()), ..Self::rows(&[]) }
     }
 
     /// Rows of these columns, none at first; the tag is `SELECT` with their number.
     pub fn rows(columns: &[Column<'a>]) -> Self {
-        Self { columns: Some(columns.to_vec()), rows: Vec::new(), tag: None, parameters: None }
+        let columns = Some(columns.to_vec());
+        Self { columns, rows: Vec::new(), tag: None, parameters: None, status: b'I' }
+    }
+
+    /// Sets another transaction status than idle: `b'T'`, or `b'E'` for a failed transaction.
+    #[must_use]
+    pub fn status(mut self, status: u8) -> Self {
+        self.status = status;
+        self
     }
 
     /// Adds a row; `None` is NULL. The bytes are sent as they are, in whatever format they are.
@@ -82,12 +92,12 @@ impl FakeConn {
             bytes.extend(frames::row_description(columns));
         }
         bytes.extend(answer.execution());
-        bytes.extend(frames::ready_for_query(b'I'));
+        bytes.extend(frames::ready_for_query(answer.status));
         self.send(&bytes)
     }
 
     /// Receives the messages of one group of the extended protocol, whichever the client chooses,
-    /// and answers each as a server would, ReadyForQuery with status idle at the Sync. Gives back
+    /// and answers each as a server would, ReadyForQuery at the Sync. Gives back
     /// what was received, the Sync included.
     ///
     /// As a server does, it sends when a Flush or the Sync comes, describes a statement with
@@ -163,7 +173,7 @@ impl FakeConn {
                 }
                 b'H' => self.send(&std::mem::take(&mut pending))?,
                 b'S' => {
-                    pending.extend(frames::ready_for_query(b'I'));
+                    pending.extend(frames::ready_for_query(answer.status));
                     self.send(&pending)?;
                     received.push(frame);
                     return Ok(received);

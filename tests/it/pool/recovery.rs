@@ -148,12 +148,10 @@ fn h19_b24_failed_connects_are_repeated_with_growing_pauses() {
 }
 
 #[test]
-fn h26_b24_a_transaction_that_is_left_open_by_a_request_breaks_its_connection() {
+fn b24_a_transaction_that_is_left_open_by_a_request_breaks_its_connection() {
     let server = testkit::fake::FakeServer::start(|conn| {
         conn.login()?;
-        let answer = testkit::fake::Answer::command("SELECT 0");
-        conn.answer_extended(&answer)?;
-        conn.ready(b'T')?;
+        conn.answer_extended(&testkit::fake::Answer::command("SELECT 0").status(b'T'))?;
         conn.drain()
     });
     let pool = PgPool::new(fake_config(&server), PgPoolConfig::new().max_size(1)).unwrap();

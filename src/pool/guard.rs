@@ -50,7 +50,8 @@ impl ConnectionGuard {
         self.shared.tell_changes(self.token, connection, change)
     }
 
-    /// Takes the connection out of the pool for good: its place is free for another one.
+    /// Takes the connection out of the pool for good: its place is free for another one. A poller that
+    /// watches its descriptors still does: take them out.
     pub fn detach(mut guard: Self) -> PgConnection {
         guard.shared.forget(guard.token);
         match guard.connection.take() {

@@ -117,8 +117,12 @@ impl Shared {
     ) -> PgResult<PoolTicket> {
         self.state.borrow().check_open()?;
         // Who waits already comes first.
-        if self.state.borrow().queue.is_empty() {
-            if let Placed::On(ticket) = self.place(sql, params, deadline, None)? {
+        let (is_first, takes_idle) = {
+            let state = self.state.borrow();
+            (state.queue.is_empty(), state.waiters.is_empty())
+        };
+        if is_first {
+            if let Placed::On(ticket) = self.place(sql, params, deadline, None, takes_idle)? {
                 return Ok(ticket);
             }
         }
@@ -148,9 +152,10 @@ impl Shared {
         params: &dyn Params,
         deadline: Option<Deadline>,
         ticket: Option<PoolTicket>,
+        takes_idle: bool,
     ) -> PgResult<Placed> {
         loop {
-            let Some(slot) = self.state.borrow_mut().find_room() else {
+            let Some(slot) = self.state.borrow_mut().find_room(takes_idle) else {
                 return Ok(Placed::Nowhere);
             };
             let Some(mut lifted) = self.lift(slot) else { return Ok(Placed::Nowhere) };
@@ -194,9 +199,14 @@ impl Shared {
     /// Puts requests that wait on connections that have room.
     pub(super) fn serve_queue(&self) {
         loop {
-            let Some(queued) = self.state.borrow_mut().queue.pop_front() else { return };
+            let (queued, takes_idle) = {
+                let state = &mut *self.state.borrow_mut();
+                let takes_idle = state.waiters.is_empty() || state.is_request_first();
+                let Some(queued) = state.queue.pop_front() else { return };
+                (queued, takes_idle)
+            };
             let Queued { ticket, sql, params, deadline } = &queued;
-            match self.place(sql, params, *deadline, Some(*ticket)) {
+            match self.place(sql, params, *deadline, Some(*ticket), takes_idle) {
                 Ok(Placed::On(_)) => {}
                 Ok(Placed::Nowhere) => {
                     self.state.borrow_mut().queue.push_front(queued);
@@ -259,10 +269,17 @@ impl State {
         Deadline::after(Instant::now(), IO_TIMEOUT, value)
     }
 
-    /// A connection that has room for a request: an idle one, unless somebody waits for it, or the one
-    /// with the lowest load.
-    fn find_room(&mut self) -> Option<usize> {
-        if self.waiters.is_empty() {
+    /// Whether a request has waited for longer than whoever waits for a connection.
+    pub(super) fn is_request_first(&self) -> bool {
+        let request = self.queue.front().map(|queued| queued.ticket.0);
+        let waiter = self.waiters.front().map(|waiter| waiter.ticket.0);
+        request.is_some_and(|request| waiter.is_none_or(|waiter| request < waiter))
+    }
+
+    /// A connection that has room for a request: an idle one, if it may be taken, or the one with the
+    /// lowest load.
+    fn find_room(&mut self, takes_idle: bool) -> Option<usize> {
+        if takes_idle {
             if let Some(slot) = self.idle.pop_front() {
                 self.slots.set_phase(slot, Phase::Shared, self.now);
                 return Some(slot);

@@ -39,6 +39,10 @@ impl Shared {
     /// Gives what is free to those who wait, opens what is needed.
     pub(super) fn serve(&self) {
         self.state.borrow_mut().must_serve = false;
+        // Who has asked first is served first, whatever it is for.
+        if self.state.borrow().is_request_first() {
+            self.serve_queue();
+        }
         self.serve_waiters();
         self.serve_queue();
         {
@@ -268,18 +272,24 @@ impl State {
         self.loads.set(slot, None);
         self.slots.set_phase(slot, Phase::Idle, self.now);
         self.unclaim(slot);
-        let Some(found) = self.slots.get(slot) else { return };
-        let is_checked = found.checked == Some(self.now);
-        let expires = found.expires;
-        match is_checked {
+        // Somebody waits for one that has just been checked.
+        match self.slots.get(slot).is_some_and(|found| found.checked == Some(self.now)) {
             true => self.idle.push_front(slot),
             false => self.idle.push_back(slot),
         }
         self.must_serve |= !self.waiters.is_empty() || !self.queue.is_empty();
-        let idle_end =
-            self.config.get_idle_timeout().and_then(|timeout| self.now.checked_add(timeout));
-        self.set_timer(slot, [expires, idle_end].into_iter().flatten().min());
+        self.set_timer(slot, self.idle_moment(slot));
         self.note_change(slot);
+    }
+
+    /// When a connection that nobody uses is to be looked at: its age is over, or it has been idle for
+    /// too long.
+    pub(super) fn idle_moment(&self, slot: usize) -> Option<Instant> {
+        let found = self.slots.get(slot)?;
+        let timeout = self.config.get_idle_timeout();
+        let idle_end = timeout.and_then(|timeout| found.since.checked_add(timeout));
+        let moments = [found.expires, idle_end].into_iter().flatten();
+        moments.filter(|at| *at > self.now).min()
     }
 
     /// A connection has come to the end of what it did for the pool.
@@ -288,6 +298,7 @@ impl State {
         let phase = self.slots.get(slot).map(|found| found.phase);
         match phase {
             Some(Phase::Connecting | Phase::Preparing) => {
+                self.stats.connections_created += 1;
                 self.connects = Connects::default();
                 self.note_checked(slot, now);
             }
@@ -354,10 +365,15 @@ impl State {
     pub(super) fn remove(&mut self, slot: usize) -> Option<Box<PgConnection>> {
         self.loads.set(slot, None);
         self.unclaim(slot);
-        if self.slots.get(slot).is_some_and(|found| found.phase == Phase::Idle) {
-            self.idle.retain(|idle| *idle != slot);
+        match self.slots.get(slot).map_or(Phase::Vacant, |found| found.phase) {
+            Phase::Vacant | Phase::Connecting | Phase::Preparing => {}
+            phase => {
+                self.stats.connections_closed += 1;
+                if phase == Phase::Idle {
+                    self.idle.retain(|idle| *idle != slot);
+                }
+            }
         }
-        self.stats.connections_closed += 1;
         self.must_serve = true;
         self.slots.vacate(slot)
     }

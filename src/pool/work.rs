@@ -159,11 +159,7 @@ impl Shared {
                 Err(error) => return Verdict::ConnectFailed(error),
             }
         }
-        let hook = {
-            let state = &mut *self.state.borrow_mut();
-            state.stats.connections_created += 1;
-            state.config.after_connect.clone()
-        };
+        let hook = self.state.borrow().config.after_connect.clone();
         if let Some(Err(error)) = hook.map(|hook| hook(connection)) {
             return Verdict::ConnectFailed(error);
         }
@@ -210,6 +206,7 @@ impl Shared {
             };
             match phase {
                 Phase::Shared => state.loaded(slot, in_flight),
+                Phase::Idle => state.set_timer(slot, state.idle_moment(slot)),
                 Phase::Resetting => {
                     let end = state.now.checked_add(state.config.get_reset_timeout());
                     state.set_timer(slot, end);

@@ -79,3 +79,147 @@ fn b24_what_changes_the_session_is_refused() {
     let event = event_loop.event();
     assert!(matches!(event, PoolEvent::Complete { ticket: own, .. } if own == ticket));
 }
+
+#[test]
+fn b24_requests_and_waiters_are_served_in_the_order_in_which_they_came() {
+    let pool = pool(PgPoolConfig::new().max_size(1));
+    let mut event_loop = Loop::new(&pool);
+    let mut held = event_loop.acquire();
+    // All wait: nobody may starve, whichever kind it is.
+    let mut expected = Vec::new();
+    for _ in 0..3 {
+        expected.push(format!("{:?}", pool.submit("select 'request'", ()).unwrap()));
+        expected.push(format!("{:?}", pool.acquire().unwrap()));
+    }
+    let mut came = Vec::new();
+    while came.len() < expected.len() {
+        drop(held);
+        held = loop {
+            match event_loop.event() {
+                PoolEvent::Complete { ticket, .. } => came.push(format!("{ticket:?}")),
+                PoolEvent::Acquired { ticket, guard } => {
+                    came.push(format!("{ticket:?}"));
+                    break guard;
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+    }
+    // Requests that wait go together, as they share a connection.
+    let requests = |told: &[String]| -> Vec<String> {
+        told.iter().filter(|ticket| ticket.starts_with("Pool")).cloned().collect()
+    };
+    assert_eq!(requests(&came), requests(&expected));
+    assert_eq!(came.first(), expected.first());
+    came.retain(|ticket| ticket.starts_with("Acquire"));
+    expected.retain(|ticket| ticket.starts_with("Acquire"));
+    assert_eq!(came, expected);
+}
+
+#[test]
+fn b24_somebody_who_waits_gets_one_of_the_connections_that_carry_requests() {
+    let pool = pool(PgPoolConfig::new().max_size(2).multiplex_window(4));
+    let mut event_loop = Loop::new(&pool);
+    let keep_busy = |pool: &PgPool, in_flight: &mut usize| {
+        while *in_flight < 16 {
+            let _ticket = pool.submit("select 1", ()).unwrap();
+            *in_flight += 1;
+        }
+    };
+    let mut in_flight = 0;
+    keep_busy(&pool, &mut in_flight);
+    while pool.stats().multiplexed < 2 {
+        in_flight -= event_loop.events(1).len();
+        keep_busy(&pool, &mut in_flight);
+    }
+    let asked = pool.acquire().unwrap();
+    let guard = 'acquired: loop {
+        keep_busy(&pool, &mut in_flight);
+        for event in event_loop.events(1) {
+            match event {
+                PoolEvent::Complete { .. } => in_flight -= 1,
+                PoolEvent::Acquired { ticket, guard } if ticket == asked => break 'acquired guard,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    assert_eq!(pool.stats().in_use, 1);
+    drop(guard);
+}
+
+#[test]
+fn b24_a_request_that_nobody_wants_tells_nothing() {
+    let pool = pool(PgPoolConfig::new().max_size(1).multiplex_window(1));
+    let mut event_loop = Loop::new(&pool);
+    event_loop.pool.drive(Instant::now());
+    let tickets: Vec<_> = (0..3).map(|n| pool.submit("select $1::int4", (n,)).unwrap()).collect();
+    event_loop.until(|stats| stats.multiplexed == 1);
+    // The one that is in flight, and one that waits.
+    pool.discard(tickets[0]);
+    pool.discard(tickets[1]);
+    match event_loop.event() {
+        PoolEvent::Complete { ticket, outcome } => {
+            assert_eq!(ticket, tickets[2]);
+            assert_eq!(outcome.into_rows()[0].get::<i32>(0).unwrap(), 2);
+        }
+        other => panic!("{other:?}"),
+    }
+    event_loop.until(|stats| stats.idle == 1);
+}
+
+#[test]
+fn b24_requests_that_wait_too_long_were_not_sent() {
+    let target = unix_config().io_timeout(Duration::from_millis(50));
+    let pool = PgPool::new(target, PgPoolConfig::new().max_size(1)).unwrap();
+    let mut event_loop = Loop::new(&pool);
+    let guard = event_loop.acquire();
+    let waits = pool.submit("select 1", ()).unwrap();
+    match event_loop.event() {
+        PoolEvent::Failed { ticket, error } => {
+            assert_eq!(ticket, waits);
+            assert!(matches!(error, PgError::NotSent(_)) && error.is_safe_to_retry(), "{error}");
+            assert!(error.to_string().contains("waiting for a place on a connection"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(guard);
+    let next = pool.submit("select 1", ()).unwrap();
+    assert!(matches!(event_loop.event(), PoolEvent::Complete { ticket, .. } if ticket == next));
+}
+
+#[test]
+fn b24_code_of_the_program_may_use_the_pool() {
+    /// A parameter that uses the pool while it is encoded.
+    struct Nosy(PgPool);
+    impl chopin_pg::ToSql for Nosy {
+        fn declare(&self, types: &chopin_pg::types::TypeMap) -> chopin_pg::Oid {
+            7_i32.declare(types)
+        }
+        fn encode(
+            &self,
+            types: &chopin_pg::types::TypeMap,
+            out: &mut chopin_pg::types::Out<'_>,
+        ) -> chopin_pg::PgResult<chopin_pg::types::Encoded> {
+            drop(self.0.try_get());
+            let _inner = self.0.submit("select 1", ()).unwrap();
+            7_i32.encode(types, out)
+        }
+    }
+    let pool = pool(PgPoolConfig::new().max_size(2));
+    let mut event_loop = Loop::new(&pool);
+    for _ in 0..3 {
+        let outer = pool.submit("select $1 + 35", (Nosy(pool.clone()),)).unwrap();
+        let mut answers = 0;
+        for event in event_loop.events(2) {
+            match event {
+                PoolEvent::Complete { ticket, outcome } if ticket == outer => {
+                    assert_eq!(outcome.into_rows()[0].get::<i32>(0).unwrap(), 42);
+                    answers += 1;
+                }
+                PoolEvent::Complete { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(answers, 1);
+    }
+}

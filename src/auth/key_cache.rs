@@ -31,7 +31,8 @@ const CAPACITY: usize = 4;
 /// so a refused login leaves none behind. There are a few at most, those that were not used for
 /// the longest time give way, and all are overwritten in the end.
 ///
-/// A handle: clones are the same cache. See [`Engine::set_scram_keys`](crate::engine::Engine::set_scram_keys).
+/// A handle: clones are the same cache. An engine gets one by
+/// [`set_scram_keys`](crate::engine::Engine::set_scram_keys).
 ///
 /// ```
 /// use chopin_pg::PgConfig;

@@ -35,8 +35,9 @@ impl ConnectionGuard {
     }
 
     /// What a poller is to watch of this connection from now on, if it is something else than before:
-    /// as [`PgPool::update_sources`](super::PgPool::update_sources). Call it before waiting, after
-    /// anything was done with the connection by its non-blocking face.
+    /// as [`PgPool::update_sources`](super::PgPool::update_sources). A program that keeps a guard while
+    /// it waits calls it before each wait in which the connection has something new to wait for: when it
+    /// has just got the guard, and after it has done anything with it.
     ///
     /// # Errors
     ///

@@ -100,8 +100,9 @@ use crate::net::{Source, wait};
 ///    is none, and asks for more as it likes ([`submit`](Self::submit), [`acquire`](Self::acquire),
 ///    requests on guards);
 /// 3. calls [`update_sources`](Self::update_sources), which sends what was submitted and says what the
-///    poller is to watch from now on. A guard on which something was submitted has an
-///    [`update_sources`](ConnectionGuard::update_sources) of its own;
+///    poller is to watch from now on. A guard that is kept while the loop waits has an
+///    [`update_sources`](ConnectionGuard::update_sources) of its own, and a
+///    [`deadline`](crate::PgConnection::deadline);
 /// 4. waits until a source is ready or the [`deadline`](Self::deadline) has come.
 ///
 /// Growing, logging in, checking, resetting, closing and cancelling are states of the connections, on

@@ -319,6 +319,7 @@ impl State {
         self.slots.set_phase(slot, Phase::Reserved, self.now);
         if let Some(found) = self.slots.get_mut(slot) {
             found.checked = None;
+            found.is_ready = false;
         }
         let in_use = self.slots.count(&[Phase::Held, Phase::Reserved]);
         self.stats.most_in_use = self.stats.most_in_use.max(in_use);

@@ -297,7 +297,10 @@ impl State {
             // Another entry may have taken its place, or another connection.
             if found.timer == Some(at) {
                 found.timer = None;
-                self.list(slot, true);
+                // A guard looks at its own time.
+                if !matches!(found.phase, Phase::Held | Phase::Reserved) {
+                    self.list(slot, true);
+                }
             }
         }
     }

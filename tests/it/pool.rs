@@ -104,7 +104,10 @@ impl Loop {
     fn acquire(&mut self) -> ConnectionGuard {
         let asked = self.pool.acquire().expect("room to wait");
         match self.event() {
-            PoolEvent::Acquired { ticket, guard } if ticket == asked => guard,
+            PoolEvent::Acquired { ticket, mut guard } if ticket == asked => {
+                guard.update_sources(|change| watch(&self.epoll, change)).expect("epoll");
+                guard
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -91,5 +91,8 @@ fn b24_a_guard_lives_across_turns_of_the_loop() {
     assert_eq!(answer.into_rows()[0].get::<i32>(1).unwrap(), 42);
     assert!(quick > 3, "the others went on meanwhile: {quick}");
     drop(guard);
-    event_loop.until(|stats| stats.idle == stats.size);
+    while pool.stats().idle < pool.stats().size {
+        event_loop.turn();
+        event_loop.wait();
+    }
 }

@@ -94,14 +94,21 @@ fn b24_requests_and_waiters_are_served_in_the_order_in_which_they_came() {
     let mut came = Vec::new();
     while came.len() < expected.len() {
         drop(held);
-        held = loop {
-            match event_loop.event() {
-                PoolEvent::Complete { ticket, .. } => came.push(format!("{ticket:?}")),
-                PoolEvent::Acquired { ticket, guard } => {
-                    came.push(format!("{ticket:?}"));
-                    break guard;
+        held = 'acquired: loop {
+            let mut acquired = None;
+            for event in event_loop.events(1) {
+                match event {
+                    PoolEvent::Complete { ticket, .. } => came.push(format!("{ticket:?}")),
+                    PoolEvent::Acquired { ticket, guard } => {
+                        came.push(format!("{ticket:?}"));
+                        acquired = Some(guard);
+                    }
+                    PoolEvent::GuardReady { .. } => {}
+                    other => panic!("{other:?}"),
                 }
-                other => panic!("{other:?}"),
+            }
+            if let Some(guard) = acquired {
+                break 'acquired guard;
             }
         };
     }

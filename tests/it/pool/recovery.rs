@@ -8,6 +8,9 @@ use testkit::{Cluster, Shutdown};
 
 use super::*;
 
+/// Takes long enough for the server to be ended in between.
+const INSERT: &str = "insert into numbers select $1 from pg_sleep(0.002)";
+
 /// What became of requests that insert their own numbers.
 #[derive(Debug, Default)]
 struct Outcomes {
@@ -25,8 +28,7 @@ fn run_inserts(event_loop: &mut Loop, total: i32, mut disturb: impl FnMut(usize)
         |outcomes: &Outcomes| outcomes.done.len() + outcomes.failed.len() + outcomes.not_done.len();
     while ended(&outcomes) < usize::try_from(total).unwrap() {
         while next < total && open.len() < 50 {
-            let ticket =
-                event_loop.pool.submit("insert into numbers values ($1)", (next,)).unwrap();
+            let ticket = event_loop.pool.submit(INSERT, (next,)).unwrap();
             assert!(open.insert(ticket, next).is_none());
             next += 1;
         }
@@ -81,8 +83,8 @@ fn h28_b24_a_restart_of_the_server_under_load() {
     let mut event_loop = Loop::new(&pool);
     event_loop.until(|stats| stats.idle == 4);
     let mut is_restarted = false;
-    let outcomes = run_inserts(&mut event_loop, 3_000, |ended| {
-        if ended >= 1_000 && !is_restarted {
+    let outcomes = run_inserts(&mut event_loop, 1_500, |ended| {
+        if ended >= 500 && !is_restarted {
             is_restarted = true;
             server.stop(Shutdown::Immediate).unwrap();
             server.restart().unwrap();
@@ -90,7 +92,7 @@ fn h28_b24_a_restart_of_the_server_under_load() {
     });
     event_loop.until(|stats| stats.idle == 4);
     check_inserts(&target, &outcomes);
-    assert!(outcomes.done.len() > 2_000, "it goes on by itself: {}", outcomes.done.len());
+    assert!(outcomes.done.len() > 1_000, "it goes on by itself: {}", outcomes.done.len());
     assert!(!outcomes.failed.is_empty(), "those in flight fail once");
 }
 
@@ -109,7 +111,7 @@ fn h28_b24_random_ends_of_sessions_under_load() {
     let mut event_loop = Loop::new(&pool);
     let mut random = StdRng::seed_from_u64(2_028);
     let mut kills = 0;
-    let outcomes = run_inserts(&mut event_loop, 3_000, |_| {
+    let outcomes = run_inserts(&mut event_loop, 1_500, |_| {
         if random.random_ratio(1, 8) {
             let sql = "select pg_terminate_backend(pid) from pg_stat_activity \
                  where datname = 'h28_b24_random_ends' order by random() limit 1";
@@ -119,7 +121,7 @@ fn h28_b24_random_ends_of_sessions_under_load() {
     assert!(kills > 5);
     event_loop.until(|stats| stats.idle == 4);
     check_inserts(&target, &outcomes);
-    assert!(outcomes.done.len() > 1_000, "{}", outcomes.done.len());
+    assert!(outcomes.done.len() > 500, "{}", outcomes.done.len());
 }
 
 #[test]

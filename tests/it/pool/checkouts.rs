@@ -145,3 +145,67 @@ fn s3_14_b24_a_forgotten_guard_costs_its_place() {
     assert_usable(&mut pool.get().unwrap());
     assert_eq!(pool.stats().in_use, 1);
 }
+
+#[test]
+fn s3_8_s8_5_idle_connections_are_used_in_turn() {
+    let pool = pool(PgPoolConfig::new().max_size(3));
+    let mut guards = [pool.get().unwrap(), pool.get().unwrap(), pool.get().unwrap()];
+    let pids = guards.each_mut().map(pid);
+    let [first, second, third] = guards;
+    // The one that came back first is the next one, so that none of them rots.
+    drop(second);
+    drop(third);
+    drop(first);
+    for expected in [pids[1], pids[2], pids[0], pids[1], pids[2], pids[0]] {
+        let mut guard = pool.get().unwrap();
+        assert_eq!(pid(&mut guard), expected);
+        let text: String = guard.query_one("select $1 || '!'", &[&"own"]).unwrap().get(0).unwrap();
+        assert_eq!(text, "own!");
+    }
+    let stats = pool.stats();
+    assert_eq!((stats.connections_created, stats.checkouts, stats.returns), (3, 9, 9));
+}
+
+/// How often this thread has given up the processor because it waited for something.
+fn waits() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.expect("Linux counts them").trim().parse().unwrap()
+}
+
+#[test]
+fn h27_calls_that_do_not_block_never_wait() {
+    // A server that lets in, and then says nothing more; and one that never says anything.
+    let answers_logins = testkit::fake::FakeServer::start(|conn| {
+        conn.login()?;
+        conn.drain()
+    });
+    let silent = testkit::fake::FakeServer::start(|conn| {
+        conn.startup()?;
+        conn.drain()
+    });
+    for server in [&answers_logins, &silent] {
+        let config = PgPoolConfig::new().max_size(3).max_waiting(10_000);
+        let pool = PgPool::new(fake_config(server), config.test_on_checkout(true)).unwrap();
+        let mut event_loop = Loop::new(&pool);
+        assert!(matches!(pool.try_get().unwrap_err(), PgError::WouldBlock));
+        event_loop.wait();
+        let before = waits();
+        for _ in 0..1_000 {
+            let error = pool.try_get().unwrap_err();
+            assert!(matches!(error, PgError::WouldBlock), "{error}");
+            let _acquired = pool.acquire().unwrap();
+            let _submitted = pool.submit("select 1", ()).unwrap();
+            event_loop.turn();
+            let epoll = &event_loop.epoll;
+            pool.update_sources(|change| watch(epoll, change)).unwrap();
+            pool.reap();
+        }
+        pool.start_close(Some(Instant::now()));
+        event_loop.turn();
+        assert!(waits() - before < 200, "{} waits in 6,000 calls", waits() - before);
+        assert!(pool.is_closed());
+    }
+    answers_logins.join();
+    silent.join();
+}

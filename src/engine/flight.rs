@@ -74,7 +74,7 @@ pub(super) enum Kind {
 }
 
 /// The course of an execution.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Execute {
     /// A Parse goes before, and its ParseComplete has not come.
     pub(super) parse: bool,

@@ -101,7 +101,7 @@ impl Engine {
     fn keep_cursor(&mut self, request: &mut InFlight) -> Option<Cursor> {
         let Kind::Open { portal } = &request.kind else { return None };
         let portal = Rc::new(Portal {
-            name: portal.clone(),
+            name: *portal,
             sql: Rc::from(request.sql.text()),
             columns: request.columns.take(),
             state: Cell::new(PortalState::Open),
@@ -125,8 +125,8 @@ impl Engine {
         let columns = described.clone().unwrap_or_else(|| Rc::from([]));
         let statement = Statement::new(request.sql.text(), params, columns);
         if let Some(name) = name {
-            self.prepared.parsing(&statement, name.clone(), 0);
-            self.prepared.parsed(&statement, &name);
+            self.prepared.parsing(&statement, name, 0);
+            self.prepared.parsed(&statement, name);
         }
         Some(statement)
     }
@@ -179,11 +179,11 @@ impl Engine {
     /// What a request that failed, or was not run, was to do to the prepared statements.
     pub(super) fn undo_statements(&mut self, request: &InFlight, is_culprit: bool) {
         for unwanted in request.aside.iter().flat_map(|aside| &aside.closes) {
-            self.prepared.unwanted(unwanted.clone());
+            self.prepared.unwanted(*unwanted);
         }
         match (&request.kind, &request.sql) {
             (Kind::Execute(Execute { parse: true, name: Some(name), .. }), Sql::Statement(sql)) => {
-                self.prepared.not_parsed(sql, name);
+                self.prepared.not_parsed(sql, *name);
                 if is_culprit {
                     // It is no statement at all; the cache has better use for its place.
                     self.catalogue.remove(sql);
@@ -191,7 +191,7 @@ impl Engine {
             }
             // Maybe parsed, but nobody will know it. To close what does not exist is no error.
             (Kind::Prepare { name: Some(name) }, _) => {
-                self.prepared.unwanted(Unwanted::Statement(name.clone()));
+                self.prepared.unwanted(Unwanted::Statement(*name));
             }
             _ => {}
         }

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasherDefault;
+use std::io::Write;
+use std::num::NonZeroU64;
+use std::ops::Deref;
 use std::rc::Rc;
 
 use super::catalogue::{Unhashed, hash};
@@ -10,35 +13,70 @@ use super::cursor::Portal;
 use super::statement::{Statement, WeakStatement};
 use crate::row::Column;
 use crate::types::{Format, Oid};
-use crate::wire::frontend::{BindTemplate, Target};
+use crate::wire::frontend::{self, BindTemplate, Target, Unwritable};
 
 /// The name of a statement on one server connection: `chopin_5f3a90c1_1`, `chopin_5f3a90c1_2` ...
 ///
 /// Never used twice. The first number is the connection's own, drawn at random: behind a pooler
 /// that hands server connections around, a name can never mean the statement of another client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Name(Rc<str>);
+///
+/// Two numbers, so that every request can carry one; its [text](Name::text) is made where a message
+/// says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    connection: u32,
+    number: NonZeroU64,
+}
 
 impl Name {
-    #[inline]
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
+    pub(super) fn text(self) -> NameText {
+        let mut text = NameText::UNNAMED;
+        let mut room = text.bytes.as_mut_slice();
+        // There is room for the longest.
+        let _ = write!(room, "chopin_{:08x}_{}", self.connection, self.number);
+        text.length = NameText::LONGEST - room.len();
+        text
+    }
+}
+
+/// The text of a name; an empty one is that of the unnamed statement or portal.
+pub(super) struct NameText {
+    bytes: [u8; Self::LONGEST],
+    length: usize,
+}
+
+impl NameText {
+    const LONGEST: usize = "chopin_01234567_".len() + u64::MAX.ilog10() as usize + 1;
+    const UNNAMED: Self = Self { bytes: [0; Self::LONGEST], length: 0 };
+
+    /// The text of a name, or that of the unnamed statement.
+    pub(super) fn of(name: Option<Name>) -> Self {
+        name.map_or(Self::UNNAMED, Name::text)
+    }
+}
+
+impl Deref for NameText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        let text = self.bytes.get(..self.length).unwrap_or_default();
+        std::str::from_utf8(text).unwrap_or_default()
     }
 }
 
 /// Something that the server has and nobody wants any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unwanted {
     Statement(Name),
     Portal(Name),
 }
 
 impl Unwanted {
-    /// What a Close message says of it.
-    pub(super) fn target(&self) -> Target<'_> {
+    /// Appends the Close message for it.
+    pub(super) fn write_close(self, buf: &mut Vec<u8>) -> Result<(), Unwritable> {
         match self {
-            Self::Statement(name) => Target::Statement(name.as_str()),
-            Self::Portal(name) => Target::Portal(name.as_str()),
+            Self::Statement(name) => frontend::close(buf, Target::Statement(&name.text())),
+            Self::Portal(name) => frontend::close(buf, Target::Portal(&name.text())),
         }
     }
 }
@@ -71,13 +109,13 @@ impl Description {
     /// those were in which they were described.
     fn new(
         statement: &Statement,
-        name: &Name,
+        name: Name,
         columns: Option<Rc<[Column]>>,
         formats: Option<Rc<[i16]>>,
     ) -> Self {
         let codes = formats.as_deref().unwrap_or(BINARY);
         let columns = columns.map(|columns| in_formats(columns, codes));
-        let template = BindTemplate::new(name.as_str(), statement.params().len(), codes);
+        let template = BindTemplate::new(&name.text(), statement.params().len(), codes);
         let template = template.ok().filter(|_| statement.runs_from_description());
         Self { columns, template: template.map(Rc::new), formats }
     }
@@ -135,7 +173,8 @@ impl Prepared {
     /// A name that was never used on this connection.
     pub(super) fn new_name(&mut self) -> Name {
         self.names += 1;
-        Name(format!("chopin_{:08x}_{}", self.connection, self.names).into())
+        let number = NonZeroU64::MIN.saturating_add(self.names - 1);
+        Name { connection: self.connection, number }
     }
 
     /// What the server has of `statement`.
@@ -155,17 +194,17 @@ impl Prepared {
     }
 
     /// The server has `statement` under `name` now.
-    pub(super) fn parsed(&mut self, statement: &Statement, name: &Name) {
-        match self.known.get_mut(&statement.id()).filter(|known| known.name == *name) {
+    pub(super) fn parsed(&mut self, statement: &Statement, name: Name) {
+        match self.known.get_mut(&statement.id()).filter(|known| known.name == name) {
             Some(known) => known.parsing = None,
             // It was dropped from the list while its Parse was on the way.
-            None => self.unwanted.push(Unwanted::Statement(name.clone())),
+            None => self.unwanted.push(Unwanted::Statement(name)),
         }
     }
 
     /// The Parse that was to make `statement` under `name` failed or was never run.
-    pub(super) fn not_parsed(&mut self, statement: &Statement, name: &Name) {
-        if self.get(statement).is_some_and(|known| known.name == *name) {
+    pub(super) fn not_parsed(&mut self, statement: &Statement, name: Name) {
+        if self.get(statement).is_some_and(|known| known.name == name) {
             self.known.remove(&statement.id());
         }
     }
@@ -174,11 +213,11 @@ impl Prepared {
     pub(super) fn described(
         &mut self,
         statement: &Statement,
-        name: &Name,
+        name: Name,
         columns: Option<Rc<[Column]>>,
     ) {
         let formats = self.formats(columns.as_deref().unwrap_or_default());
-        let known = self.known.get_mut(&statement.id()).filter(|known| known.name == *name);
+        let known = self.known.get_mut(&statement.id()).filter(|known| known.name == name);
         if let Some(known) = known {
             known.description = Some(Description::new(statement, name, columns, formats));
         }
@@ -249,7 +288,7 @@ impl Prepared {
             let described = known.description.take().zip(known.statement.upgrade());
             known.description = described.map(|(Description { columns, .. }, statement)| {
                 let formats = self.formats(columns.as_deref().unwrap_or_default());
-                Description::new(&statement, &known.name, columns, formats)
+                Description::new(&statement, known.name, columns, formats)
             });
         }
         self.known = known;
@@ -304,7 +343,7 @@ impl Prepared {
             let keep = known.statement.is_alive() || known.parsing.is_some();
             all &= known.statement.is_alive() || !keep;
             if !keep {
-                unwanted.push(Unwanted::Statement(known.name.clone()));
+                unwanted.push(Unwanted::Statement(known.name));
             }
             keep
         });
@@ -314,7 +353,7 @@ impl Prepared {
             let keep = portal.is_wanted.get() || is_used;
             all &= portal.is_wanted.get() || !keep;
             if !keep {
-                unwanted.push(Unwanted::Portal(portal.name.clone()));
+                unwanted.push(Unwanted::Portal(portal.name));
             }
             keep
         });
@@ -337,7 +376,7 @@ impl Prepared {
         self.known.retain(|_, known| {
             let parsing = known.parsing.is_some();
             if !parsing {
-                unwanted.push(Unwanted::Statement(known.name.clone()));
+                unwanted.push(Unwanted::Statement(known.name));
             }
             parsing
         });
@@ -366,8 +405,8 @@ mod tests {
     /// Prepares a statement to the end.
     fn prepare(prepared: &mut Prepared, statement: &Statement) -> Name {
         let name = prepared.new_name();
-        prepared.parsing(statement, name.clone(), 1);
-        prepared.parsed(statement, &name);
+        prepared.parsing(statement, name, 1);
+        prepared.parsed(statement, name);
         name
     }
 
@@ -399,7 +438,7 @@ mod tests {
         let mut prepared = Prepared::default();
         let select = statement("select 1");
         let name = prepared.new_name();
-        prepared.parsing(&select, name.clone(), 2);
+        prepared.parsing(&select, name, 2);
         prepared.clear();
         assert!(prepared.get(&select).is_some(), "its Parse is run after what was discarded");
         let id = select.clone();

@@ -116,7 +116,7 @@ impl Engine {
         if submit.sync {
             frontend::sync(buf);
         }
-        let name = Some(known.name.clone());
+        let name = Some(known.name);
         let (parse, describe, known, sets_left) = (false, false, true, 0);
         let kind = Kind::Execute(Execute { parse, name, describe, known, sets_left, batch: false });
         let columns = columns.clone();
@@ -165,7 +165,7 @@ impl Engine {
         if let (Kind::Execute(Execute { parse: true, name: Some(name), .. }), Sql::Statement(sql)) =
             (&kind, &sql)
         {
-            self.prepared.parsing(sql, name.clone(), self.flights.next_group());
+            self.prepared.parsing(sql, *name, self.flights.next_group());
         }
         self.tickets += 1;
         self.clock.notice(submit.deadline);

@@ -8,7 +8,7 @@ use super::copy::Progress;
 use super::cursor::Portal;
 use super::flight::{Execute, Kind, Sql};
 use super::keyword::{copy_direction, runs_from_description};
-use super::prepared::{BINARY, Name, Unwanted};
+use super::prepared::{BINARY, Name, NameText, Unwanted};
 use super::request::{OneSet, ParamSets, Request, Submit};
 use super::statement::Statement;
 use crate::config::ExecutionMode;
@@ -71,7 +71,7 @@ impl Engine {
         closes: &[Unwanted],
     ) -> PgResult<Written> {
         for unwanted in closes {
-            frontend::close(self.send.writer(), unwanted.target())?;
+            unwanted.write_close(self.send.writer())?;
         }
         let mode = submit.mode.unwrap_or(self.mode);
         match request {
@@ -205,7 +205,7 @@ impl Engine {
             None => self.prepared.blind_formats(statement.sql()),
         };
         Plan {
-            name: Some(known.name.clone()),
+            name: Some(known.name),
             parse: false,
             known: known.parsing.is_none(),
             describe: description.is_none(),
@@ -224,11 +224,11 @@ impl Engine {
         text: impl FnOnce() -> Sql,
     ) -> PgResult<Written> {
         let Plan { name, parse, known, describe, columns, formats } = plan;
-        let statement = name.as_ref().map_or("", Name::as_str);
+        let statement = NameText::of(name);
         let buf = self.send.writer();
         let mut declared = Vec::new();
         if parse {
-            frontend::parse(buf, statement, sql, types.iter().map(|oid| oid.get()))?;
+            frontend::parse(buf, &statement, sql, types.iter().map(|oid| oid.get()))?;
             declared = sets.set(0).map(|first| rust_types(first, types)).unwrap_or_default();
         }
         let mut describe_next = describe;
@@ -239,7 +239,7 @@ impl Engine {
                 // The first one is what the types were taken from, or was compared with them.
                 check_types(set, types).map_err(|error| in_set(error, index, sets.len()))?;
             }
-            let bound = write_bind(buf, "", statement, set, types, formats);
+            let bound = write_bind(buf, "", &statement, set, types, formats);
             bound.map_err(|error| in_set(error, index, sets.len()))?;
             if std::mem::take(&mut describe_next) {
                 frontend::describe(buf, Target::Portal(""))?;
@@ -262,10 +262,10 @@ impl Engine {
             ExecutionMode::Cached => Some(self.prepared.new_name()),
             ExecutionMode::Unnamed | ExecutionMode::Simple => None,
         };
-        let text = name.as_ref().map_or("", Name::as_str);
+        let text = NameText::of(name);
         let buf = self.send.writer();
-        frontend::parse(buf, text, sql, types.iter().map(|oid| oid.get()))?;
-        frontend::describe(buf, Target::Statement(text))?;
+        frontend::parse(buf, &text, sql, types.iter().map(|oid| oid.get()))?;
+        frontend::describe(buf, Target::Statement(&text))?;
         Ok(Written::new(Kind::Prepare { name }, Sql::Text(Rc::from(sql))))
     }
 
@@ -275,11 +275,12 @@ impl Engine {
         let types: Vec<Oid> = declare(params, &[]).collect();
         let formats = self.prepared.blind_formats(sql);
         let portal = self.prepared.new_name();
+        let name = portal.text();
         let buf = self.send.writer();
         frontend::parse(buf, "", sql, types.iter().map(|oid| oid.get()))?;
         let formats = formats.as_deref().unwrap_or(BINARY);
-        write_bind(buf, portal.as_str(), "", params, &types, formats)?;
-        frontend::describe(buf, Target::Portal(portal.as_str()))?;
+        write_bind(buf, &name, "", params, &types, formats)?;
+        frontend::describe(buf, Target::Portal(&name))?;
         let declared = rust_types(params, &types);
         let written = Written::new(Kind::Open { portal }, Sql::Text(Rc::from(sql)));
         Ok(Written { declared, ..written })
@@ -293,7 +294,7 @@ impl Engine {
                 "{max_rows} rows are more than one fetch can ask for; nothing was sent"
             ))
         })?;
-        frontend::execute(self.send.writer(), portal.name.as_str(), max_rows)?;
+        frontend::execute(self.send.writer(), &portal.name.text(), max_rows)?;
         let (kind, sql) = (Kind::Fetch { portal: Rc::clone(portal) }, Rc::clone(&portal.sql));
         let written = Written::new(kind, Sql::Text(sql));
         Ok(Written { columns: portal.columns.clone(), ..written })

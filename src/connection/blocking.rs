@@ -179,6 +179,7 @@ impl PgConnection {
     /// Keeps an event that is not about the call that is being made: the end of another request
     /// for [`next_event`](Self::next_event), messages until they are fetched.
     pub(super) fn keep_event(&mut self, event: Event<'static>) {
+        self.may_have_kept = true;
         match event {
             Event::Complete { .. } | Event::Failed { .. } => self.set_aside.push_back(event),
             Event::Notice(notice) => match &mut self.notice_handler {

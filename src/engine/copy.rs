@@ -140,6 +140,19 @@ impl Engine {
         Some(self.recv.skip(tag::COPY_DATA, length))
     }
 
+    /// The next piece of the data of a COPY, as a step. [`Step::Starved`] means that the next message
+    /// is another one, or has not come.
+    pub(super) fn step_copy_data(&mut self) -> Step {
+        let Some(request) = self.flights.current_mut() else { return Step::Starved };
+        let Some((tag::COPY_DATA, data)) = self.recv.peek(self.limits.message_size) else {
+            return Step::Starved;
+        };
+        let length = data.len();
+        self.whose = request.ticket;
+        self.found = self.recv.skip(tag::COPY_DATA, length);
+        request.copied()
+    }
+
     /// How many bytes wait to be sent.
     pub(crate) fn unsent(&self) -> usize {
         self.send.unsent()

@@ -229,8 +229,19 @@ impl CommandTag {
         self.length = 0;
     }
 
+    /// Whether its text is this.
     #[inline]
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(super) fn is(&self, text: &[u8]) -> bool {
+        let own = self.as_bytes();
+        if own.len() != text.len() || !(8..=16).contains(&text.len()) {
+            return own == text;
+        }
+        // Nearly every tag is so long: the first eight bytes and the last ones are all of it.
+        own.first_chunk::<8>() == text.first_chunk() && own.last_chunk::<8>() == text.last_chunk()
+    }
+
+    #[inline]
+    fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.length)).unwrap_or_default()
     }
 

@@ -132,6 +132,14 @@ impl Flights {
         self.get_mut(self.answering)
     }
 
+    /// The current request is answered; the one behind it, whose answer comes now, unless it needs
+    /// none: then what [needs none](Self::skip_answered) is to be skipped.
+    #[inline]
+    pub(super) fn next_mut(&mut self) -> Option<&mut InFlight> {
+        self.answering += 1;
+        self.get_mut(self.answering)
+    }
+
     /// A request to be made and then [pushed](Self::push).
     #[inline]
     pub(super) fn new_request(&mut self) -> Box<InFlight> {
@@ -139,7 +147,7 @@ impl Flights {
     }
 
     /// Takes back a request that has ended.
-    #[inline]
+    #[inline(always)]
     pub(super) fn recycle(&mut self, mut request: Box<InFlight>) {
         request.clear();
         if self.spare.len() < MOST_KEPT {

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::buffer::release_both;
 use super::cursor::{Cursor, Portal, PortalState};
 use super::event::{Delivery, Event, Outcome, Ticket};
 use super::flight::{Execute, InFlight, Kind, Sql};
@@ -44,9 +45,8 @@ impl Engine {
     fn group_ended(&mut self) {
         if self.flights.is_empty() {
             self.flights.release();
-            self.send.release();
             // Nobody may look for more before the next request.
-            self.recv.release_if_empty();
+            release_both(&mut self.send, &mut self.recv);
             if !self.clock.is_holding() {
                 return self.clock.idle();
             }
@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// Completes the next request of a group that has succeeded.
-    #[inline]
+    #[inline(never)]
     pub(super) fn complete_next(&mut self) -> Step {
         self.ended -= 1;
         let Some(mut request) = self.flights.pop() else { return Step::Consumed };

@@ -349,7 +349,7 @@ impl Flights {
     /// follow it.
     #[inline]
     pub(super) fn takes_data(&self) -> bool {
-        self.last().is_some_and(InFlight::takes_data)
+        self.may_take_data && self.last().is_some_and(InFlight::takes_data)
     }
 
     /// The last request, a COPY FROM STDIN, has grown up to the byte before the one numbered `end`.

@@ -216,7 +216,7 @@ impl InFlight {
 
     /// Makes it a request that was submitted so, and written as these bytes. Everything else is as
     /// in [`NONE`](Self::NONE).
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin(
         &mut self,
         ticket: Ticket,

@@ -53,6 +53,8 @@ pub(super) struct Flights {
     committed: usize,
     /// The last group has no Sync yet.
     open: bool,
+    /// A COPY FROM STDIN was queued since the queue was empty.
+    pub(super) may_take_data: bool,
     /// The number of the last group.
     group: u64,
 }
@@ -156,7 +158,7 @@ impl Flights {
     }
 
     /// Puts a request behind the others.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, request: Box<InFlight>) {
         if !self.open {
             self.group += 1;
@@ -357,6 +359,7 @@ impl Flights {
     /// Gives back what a long pipeline has made the empty queue grow to.
     #[inline]
     pub(super) fn release(&mut self) {
+        self.may_take_data = false;
         if self.queue.capacity() > MOST_KEPT {
             self.queue = VecDeque::new();
             self.spare = Vec::new();

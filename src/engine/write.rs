@@ -14,7 +14,7 @@ use super::statement::Statement;
 use crate::config::ExecutionMode;
 use crate::error::{PgError, PgResult, short_type_name};
 use crate::row::Column;
-use crate::types::{Encoded, Format, Oid, Out, Params, ToSql, TypeMap, encode_as};
+use crate::types::{Encoded, Format, Oid, Out, Params, ToSql, TypeMap, encode_as, reads_as};
 use crate::wire::frontend::{self, Bound, Target, Unwritable};
 
 /// A request as it was written.
@@ -390,35 +390,13 @@ fn declare<'a>(
 }
 
 /// What the parameters declare themselves by.
-pub(super) const BUILTIN: &TypeMap = TypeMap::builtin();
-
-/// Whether a parameter that declares itself as `declared` means the same where the server expects
-/// `expected`, if it goes as it is or as text.
-///
-/// A string is what the server makes of it. Of integers the text form is read as just what a cast
-/// from the integer type gives, or refused. That is not so for other types: a cast of a float4
-/// to float8, or of a timestamptz to timestamp, gives another value than reading its text.
-#[inline]
-pub(super) fn reads_as(declared: Oid, expected: Oid) -> bool {
-    const INTEGERS: [Oid; 3] = [Oid::INT2, Oid::INT4, Oid::INT8];
-    const NUMBERS: [Oid; 6] =
-        [Oid::INT2, Oid::INT4, Oid::INT8, Oid::FLOAT4, Oid::FLOAT8, Oid::NUMERIC];
-    declared == expected
-        || declared == Oid::UNSPECIFIED
-        || (INTEGERS.contains(&declared) && NUMBERS.contains(&expected))
-}
+const BUILTIN: &TypeMap = TypeMap::builtin();
 
 /// Appends one parameter's value, in a form that the server reads right as type `oid`.
 #[inline]
-pub(super) fn encode(param: &dyn ToSql, oid: Oid, buf: &mut Vec<u8>) -> PgResult<Bound> {
+fn encode(param: &dyn ToSql, oid: Oid, buf: &mut Vec<u8>) -> PgResult<Bound> {
     let mut out = Out::new(buf);
     let encoded = encode_as(param, oid, BUILTIN, &mut out)?;
-    bound(&out, encoded)
-}
-
-/// What is said of a value that was encoded.
-#[inline]
-pub(super) fn bound(out: &Out<'_>, encoded: Encoded) -> PgResult<Bound> {
     if out.overflowed() {
         return Err(Unwritable::TooLong.into());
     }

@@ -273,24 +273,30 @@ impl Flights {
         }
     }
 
-    /// The front group is at its end: its length, its error, and how many of its requests are
-    /// committed whatever the error. The requests are to be popped.
+    /// Whether the front group has failed, on whichever side.
     #[inline]
-    pub(super) fn end(&mut self) -> (usize, Option<Failure>, usize) {
-        let count = self.answering + 1;
-        self.answering = 0;
-        let committed = std::mem::take(&mut self.committed);
-        if self.failure.is_none() && self.refusal.is_none() {
-            return (count, None, committed);
-        }
-        let failure = match (self.failure.take(), self.refusal.take()) {
+    pub(super) fn is_failing(&self) -> bool {
+        self.failure.is_some() || self.refusal.is_some()
+    }
+
+    /// Why the front group has failed.
+    pub(super) fn take_failure(&mut self) -> Option<Failure> {
+        match (self.failure.take(), self.refusal.take()) {
             // The server's error is about what this side did to it.
             (Some(failure), Some(refusal)) if failure.index == refusal.index => {
                 Some(Failure { error: refusal.error, ..failure })
             }
             (failure, refusal) => failure.or(refusal),
-        };
-        (count, failure, committed)
+        }
+    }
+
+    /// The front group is at its end: its length, and how many of its requests are committed
+    /// whatever the error. The requests are to be popped.
+    #[inline]
+    pub(super) fn end(&mut self) -> (usize, usize) {
+        let count = self.answering + 1;
+        self.answering = 0;
+        (count, std::mem::take(&mut self.committed))
     }
 
     #[inline]

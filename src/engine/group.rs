@@ -26,18 +26,23 @@ impl Engine {
         if status == TransactionStatus::Idle {
             self.prepared.forget_portals();
         }
-        let (count, failure, committed) = self.flights.end();
-        match failure {
-            None => {
-                self.ended = count;
-                self.complete_next()
-            }
-            Some(failure) => {
-                self.end_failed(count, failure, committed, status);
-                self.group_ended();
-                Step::Consumed
-            }
+        if self.flights.is_failing() {
+            return self.ready_after_failure(status);
         }
+        (self.ended, _) = self.flights.end();
+        self.complete_next()
+    }
+
+    /// [`ready`](Self::ready) of a group in which not everything has succeeded.
+    #[cold]
+    fn ready_after_failure(&mut self, status: TransactionStatus) -> Step {
+        let failure = self.flights.take_failure();
+        let (count, committed) = self.flights.end();
+        if let Some(failure) = failure {
+            self.end_failed(count, failure, committed, status);
+        }
+        self.group_ended();
+        Step::Consumed
     }
 
     /// The buffers and the clock after the end of a group.

@@ -78,7 +78,7 @@ impl Free {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_recv(&mut self, buffer: Vec<u8>) {
         match buffer.len() {
             SMALL => keep(&mut self.small, buffer),

@@ -14,6 +14,7 @@
 //! | `cursor.rs` | a portal that is fetched from in pieces |
 //! | `catalogue.rs` | the statement cache, shared by connections |
 //! | `prepared.rs` | what one connection's server has prepared |
+//! | `known.rs` | finding what it has prepared |
 //! | `keyword.rs` | what kind of statement a text begins with |
 //! | `flight.rs` | a request in flight: what it waits for, what it has returned |
 //! | `flights.rs` | the queue of the requests in flight, and their groups |
@@ -47,6 +48,7 @@ mod flight;
 mod flights;
 mod group;
 mod keyword;
+mod known;
 mod lease;
 mod prepared;
 mod request;

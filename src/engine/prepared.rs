@@ -1,15 +1,14 @@
 //! What one connection's server has prepared, and under which names.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::BuildHasherDefault;
 use std::io::Write;
 use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::rc::Rc;
 
-use super::catalogue::{Unhashed, hash};
+use super::catalogue::hash;
 use super::cursor::Portal;
+use super::known::KnownStatements;
 use super::statement::{Statement, WeakStatement};
 use crate::row::Column;
 use crate::types::{Format, Oid};
@@ -84,6 +83,8 @@ impl Unwanted {
 /// A statement as this connection's server has it.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
+    /// The id of the statement.
+    pub(super) id: u64,
     pub(super) name: Name,
     /// The group that parses it, until its ParseComplete has come: only requests of the same group
     /// may rely on the name.
@@ -91,6 +92,14 @@ pub(super) struct Known {
     /// What a run returns, once it was described.
     pub(super) description: Option<Description>,
     statement: WeakStatement,
+}
+
+impl Known {
+    /// A Parse that makes `statement` under `name` is on its way, in `group`.
+    pub(super) fn parsing(statement: &Statement, name: Name, group: u64) -> Self {
+        let (id, statement) = (statement.id(), statement.downgrade());
+        Self { id, name, parsing: Some(group), description: None, statement }
+    }
 }
 
 /// What running a statement returns.
@@ -147,7 +156,7 @@ const NO_BINARY_OUTPUT: [Oid; 4] =
 /// The statements that one connection has prepared.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
-    known: HashMap<u64, Known, BuildHasherDefault<Unhashed>>,
+    known: KnownStatements,
     /// The portals of the transaction.
     portals: Vec<Rc<Portal>>,
     /// On the server, and nobody wants them any more.
@@ -180,22 +189,19 @@ impl Prepared {
     /// What the server has of `statement`.
     #[inline]
     pub(super) fn get(&self, statement: &Statement) -> Option<&Known> {
-        self.known.get(&statement.id())
+        self.known.get(statement)
     }
 
     /// A Parse that makes `statement` under `name` is on its way, in `group`.
     pub(super) fn parsing(&mut self, statement: &Statement, name: Name, group: u64) {
-        let statement_ref = statement.downgrade();
-        let known =
-            Known { name, parsing: Some(group), description: None, statement: statement_ref };
-        if let Some(earlier) = self.known.insert(statement.id(), known) {
+        if let Some(earlier) = self.known.insert(Known::parsing(statement, name, group)) {
             self.unwanted.push(Unwanted::Statement(earlier.name));
         }
     }
 
     /// The server has `statement` under `name` now.
     pub(super) fn parsed(&mut self, statement: &Statement, name: Name) {
-        match self.known.get_mut(&statement.id()).filter(|known| known.name == name) {
+        match self.known.get_mut(statement).filter(|known| known.name == name) {
             Some(known) => known.parsing = None,
             // It was dropped from the list while its Parse was on the way.
             None => self.unwanted.push(Unwanted::Statement(name)),
@@ -205,7 +211,7 @@ impl Prepared {
     /// The Parse that was to make `statement` under `name` failed or was never run.
     pub(super) fn not_parsed(&mut self, statement: &Statement, name: Name) {
         if self.get(statement).is_some_and(|known| known.name == name) {
-            self.known.remove(&statement.id());
+            self.known.remove(statement.id());
         }
     }
 
@@ -217,7 +223,7 @@ impl Prepared {
         columns: Option<Rc<[Column]>>,
     ) {
         let formats = self.formats(columns.as_deref().unwrap_or_default());
-        let known = self.known.get_mut(&statement.id()).filter(|known| known.name == name);
+        let known = self.known.get_mut(statement).filter(|known| known.name == name);
         if let Some(known) = known {
             known.description = Some(Description::new(statement, name, columns, formats));
         }
@@ -284,7 +290,7 @@ impl Prepared {
     /// What was described before the last types were learned is asked for in the right formats.
     fn ask_described_for_text(&mut self) {
         let mut known = std::mem::take(&mut self.known);
-        for known in known.values_mut() {
+        for known in known.iter_mut() {
             let described = known.description.take().zip(known.statement.upgrade());
             known.description = described.map(|(Description { columns, .. }, statement)| {
                 let formats = self.formats(columns.as_deref().unwrap_or_default());
@@ -296,7 +302,7 @@ impl Prepared {
 
     /// `statement` is not wanted on this connection any more.
     pub(super) fn forget(&mut self, statement: &Statement) {
-        if let Some(known) = self.known.remove(&statement.id()) {
+        if let Some(known) = self.known.remove(statement.id()) {
             self.unwanted.push(Unwanted::Statement(known.name));
         }
     }
@@ -339,7 +345,7 @@ impl Prepared {
     fn find_dropped(&mut self) {
         self.seen_dropped = Statement::dropped();
         let (unwanted, mut all) = (&mut self.unwanted, true);
-        self.known.retain(|_, known| {
+        self.known.retain(|known| {
             let keep = known.statement.is_alive() || known.parsing.is_some();
             all &= known.statement.is_alive() || !keep;
             if !keep {
@@ -366,14 +372,14 @@ impl Prepared {
     /// The server has forgotten all statements (DISCARD ALL, DEALLOCATE ALL); not those whose Parse
     /// is still on its way.
     pub(super) fn clear(&mut self) {
-        self.known.retain(|_, known| known.parsing.is_some());
+        self.known.retain(|known| known.parsing.is_some());
         self.unwanted.clear();
     }
 
     /// Nothing is wanted any more on this connection: everything is closed, a little later.
     pub(super) fn forget_all(&mut self) {
         let unwanted = &mut self.unwanted;
-        self.known.retain(|_, known| {
+        self.known.retain(|known| {
             let parsing = known.parsing.is_some();
             if !parsing {
                 unwanted.push(Unwanted::Statement(known.name));
@@ -428,7 +434,7 @@ mod tests {
         let names = [prepare(&mut prepared, &kept), prepare(&mut prepared, &dropped)];
         assert_eq!(prepared.take_unwanted(), []);
         drop(dropped);
-        assert_eq!(prepared.take_unwanted(), [Unwanted::Statement(names[1].clone())]);
+        assert_eq!(prepared.take_unwanted(), [Unwanted::Statement(names[1])]);
         assert_eq!(prepared.take_unwanted(), []);
         assert_eq!(prepared.get(&kept).map(|known| &known.name), Some(&names[0]));
     }
@@ -445,7 +451,7 @@ mod tests {
         drop(select);
         drop(id);
         assert_eq!(prepared.take_unwanted(), [], "a Close now could come before the Parse");
-        prepared.known.values_mut().for_each(|known| known.parsing = None);
+        prepared.known.iter_mut().for_each(|known| known.parsing = None);
         assert_eq!(prepared.take_unwanted(), [Unwanted::Statement(name)]);
     }
 }

@@ -168,6 +168,12 @@ impl Rows<'_> {
                 return Ok(self.connection.engine.row_of_run(message));
             }
         }
+        self.find_row()
+    }
+
+    /// [`next`](Self::next) of a row that does not follow right behind another one.
+    #[inline(never)]
+    fn find_row(&mut self) -> PgResult<Option<RowRef<'_>>> {
         if !self.find(false)? {
             return Ok(None);
         }

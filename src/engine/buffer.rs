@@ -136,7 +136,8 @@ impl RecvBuffer {
     /// What is unread, if it is so little that no whole message in it can be over the limit.
     #[inline]
     pub(super) fn unread_within(&self, limit: usize) -> Option<&[u8]> {
-        self.bytes.get(self.start..self.end).filter(|unread| unread.len() <= limit)
+        let unread = self.bytes.get(..self.end)?.get(self.start..)?;
+        (unread.len() <= limit).then_some(unread)
     }
 
     /// Type and body of the next message, if it is whole, and nothing unread can be over the limit.

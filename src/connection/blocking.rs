@@ -77,17 +77,18 @@ impl PgConnection {
     }
 
     /// Queues the request of a blocking call; waits for room if a limit is reached.
-    #[inline]
+    #[inline(always)]
     pub(super) fn submit_blocking(
         &mut self,
         request: Request<'_>,
         submit: Submit,
     ) -> PgResult<Ticket> {
         self.begin_call()?;
-        match self.engine.submit(request, submit) {
-            Err(PgError::WouldBlock) => self.submit_when_possible(request, submit),
-            other => other,
+        let submitted = self.engine.submit(request, submit);
+        if let Err(PgError::WouldBlock) = submitted {
+            return self.submit_when_possible(request, submit);
         }
+        submitted
     }
 
     /// [`submit_blocking`](Self::submit_blocking) when a limit is reached.
@@ -108,6 +109,15 @@ impl PgConnection {
     /// A blocking call that asks the server for something begins, if it may be made.
     #[inline]
     pub(super) fn begin_call(&mut self) -> PgResult<()> {
+        if self.engine.in_flight() > 0 {
+            return self.begin_call_behind_others();
+        }
+        self.check_no_open_group()
+    }
+
+    /// [`begin_call`](Self::begin_call) while something is unanswered.
+    #[cold]
+    fn begin_call_behind_others(&mut self) -> PgResult<()> {
         self.check_not_busy()?;
         self.check_no_open_group()?;
         if self.engine.in_flight() > 0 {
@@ -132,13 +142,7 @@ impl PgConnection {
     /// Whether a blocking call would become part of a group that the program has not ended.
     #[inline]
     pub(super) fn check_no_open_group(&self) -> PgResult<()> {
-        if self.engine.has_open_group() {
-            return Err(PgError::Usage(
-                "a group of requests is open, which this would belong to: call end_group first"
-                    .to_owned(),
-            ));
-        }
-        Ok(())
+        if self.engine.has_open_group() { Err(group_is_open()) } else { Ok(()) }
     }
 
     /// Moves bytes and waits until a collected request is finished.
@@ -187,6 +191,7 @@ impl PgConnection {
     /// Keeps an event that is not about the call that is being made: the end of another request
     /// for [`next_event`](Self::next_event), messages until they are fetched.
     pub(super) fn keep_event(&mut self, event: Event<'static>) {
+        self.may_have_kept = true;
         match event {
             Event::Complete { .. } | Event::Failed { .. } => self.set_aside.push_back(event),
             Event::Notice(notice) => match &mut self.notice_handler {
@@ -199,4 +204,11 @@ impl PgConnection {
             _ => {}
         }
     }
+}
+
+#[cold]
+fn group_is_open() -> PgError {
+    PgError::Usage(
+        "a group of requests is open, which this would belong to: call end_group first".to_owned(),
+    )
 }

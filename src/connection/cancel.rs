@@ -329,9 +329,15 @@ impl PgConnection {
     /// Goes on with the cancel of what has taken too long, if there is something to do. Never waits.
     #[inline]
     pub(super) fn proceed_cancel(&mut self) {
-        if self.engine.is_holding() || self.cancelling.is_some() {
+        if self.may_cancel() {
             self.go_on_cancelling();
         }
+    }
+
+    /// Whether something has taken too long, or is being cancelled.
+    #[inline]
+    pub(super) fn may_cancel(&self) -> bool {
+        self.engine.is_holding() || self.cancelling.is_some()
     }
 
     #[cold]

@@ -110,6 +110,7 @@ impl PgConnection {
             notices: Kept::new(config),
             notice_handler: None,
             notifications: Kept::new(config),
+            may_have_kept: false,
             dropped_told: 0,
             last_tag: CommandTag::EMPTY,
             savepoints: 0,

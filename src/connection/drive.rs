@@ -193,16 +193,12 @@ impl PgConnection {
             self.wait(until);
             return;
         }
-        let was_held = self.engine.is_holding();
-        self.proceed_cancel();
-        self.send();
-        if was_held && !self.engine.is_holding() {
-            // The end of a cancel may be all that was waited for.
-            return;
-        }
-        // What is unsent may be waiting for an end that is here and has not been looked at.
-        if self.engine.is_holding() && self.engine.has_message() {
-            return;
+        if self.may_cancel() {
+            if self.turn_behind_cancel() {
+                return;
+            }
+        } else {
+            self.send();
         }
         let interest = self.engine.interest();
         if !interest.read {
@@ -222,6 +218,21 @@ impl PgConnection {
             Ok(false) => {}
             Err(error) => self.engine.hung_up(Some(error)),
         }
+    }
+
+    /// The first half of a turn while a request is late, or a cancel under way: whether it was all of
+    /// it.
+    #[cold]
+    fn turn_behind_cancel(&mut self) -> bool {
+        let was_held = self.engine.is_holding();
+        self.proceed_cancel();
+        self.send();
+        if was_held && !self.engine.is_holding() {
+            // The end of a cancel may be all that was waited for.
+            return true;
+        }
+        // What is unsent may be waiting for an end that is here and has not been looked at.
+        self.engine.is_holding() && self.engine.has_message()
     }
 
     /// The turn of a loop that ends when enough has been sent: sends; if the socket takes nothing,

@@ -246,6 +246,8 @@ pub struct PgConnection {
     notices: Kept<Notice>,
     notice_handler: Option<NoticeHandler>,
     notifications: Kept<Notification>,
+    /// Something was set aside or kept since there was nothing to tell of it.
+    may_have_kept: bool,
     /// How many dropped messages an event has told.
     dropped_told: u64,
     last_tag: CommandTag,

@@ -32,8 +32,17 @@ impl PgConnection {
     /// As [`submit`](Self::submit).
     #[inline]
     pub fn submit_with(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
+        if self.copy.is_some() {
+            return self.submit_behind_copy(request, submit);
+        }
+        self.engine.submit(request, submit)
+    }
+
+    /// [`submit_with`](Self::submit_with) while a COPY of a blocking call is not known to be over.
+    #[cold]
+    fn submit_behind_copy(&mut self, request: Request<'_>, submit: Submit) -> PgResult<Ticket> {
         match self.engine.submit(request, submit) {
-            Err(PgError::Busy) if self.copy.is_some() => {
+            Err(PgError::Busy) => {
                 self.give_up_forgotten_copy();
                 self.engine.submit(request, submit)
             }
@@ -108,13 +117,10 @@ impl PgConnection {
     /// What broke the connection, once every ticket has got its terminal event.
     #[inline]
     pub fn next_event(&mut self) -> PgResult<Option<Event<'_>>> {
-        if !self.set_aside.is_empty() {
-            return Ok(self.set_aside.pop_front());
-        }
-        let count = self.dropped_messages() - self.dropped_told;
-        if count > 0 {
-            self.dropped_told += count;
-            return Ok(Some(Event::MessagesDropped { count }));
+        if self.may_have_kept {
+            if let Some(event) = self.kept_event() {
+                return Ok(Some(event));
+            }
         }
         match self.engine.advance() {
             Step::Starved => Ok(None),
@@ -128,6 +134,18 @@ impl PgConnection {
             Step::Broken => Err(self.during_login(self.engine.breakage())),
             step => Ok(self.engine.event(step)),
         }
+    }
+
+    /// The next of the events that were met during blocking calls.
+    #[cold]
+    fn kept_event(&mut self) -> Option<Event<'static>> {
+        if let Some(event) = self.set_aside.pop_front() {
+            return Some(event);
+        }
+        self.may_have_kept = false;
+        let count = self.dropped_messages() - self.dropped_told;
+        self.dropped_told += count;
+        (count > 0).then_some(Event::MessagesDropped { count })
     }
 
     /// The next of the events that stand in no received byte.

@@ -52,7 +52,7 @@ pub struct Rows<'c> {
     tag: CommandTag,
     state: State,
     /// How the next result begins, in [`State::NextResult`].
-    next: Option<Beginning>,
+    next: Option<Box<Beginning>>,
     /// A row that was met on the way to the columns.
     ahead: bool,
     /// The next row has been waited for in this call, until this moment at most. Each has its own
@@ -120,6 +120,7 @@ impl PgConnection {
         self.stream_request(Request::Simple { sql })
     }
 
+    #[inline(always)]
     pub(super) fn stream_request(&mut self, request: Request<'_>) -> PgResult<Rows<'_>> {
         self.last_tag.clear();
         // Only a string of statements has several results to keep apart.
@@ -167,6 +168,12 @@ impl Rows<'_> {
                 return Ok(self.connection.engine.row_of_run(message));
             }
         }
+        self.find_row()
+    }
+
+    /// [`next`](Self::next) of a row that does not follow right behind another one.
+    #[inline(never)]
+    fn find_row(&mut self) -> PgResult<Option<RowRef<'_>>> {
         if !self.find(false)? {
             return Ok(None);
         }
@@ -197,7 +204,7 @@ impl Rows<'_> {
     /// As [`next`](Self::next).
     pub fn next_result(&mut self) -> PgResult<bool> {
         while self.find(false)? {}
-        (self.columns, self.tag, self.state) = match self.next.take() {
+        (self.columns, self.tag, self.state) = match self.next.take().map(|next| *next) {
             Some(Beginning::Columns(columns)) => (columns, CommandTag::EMPTY, State::Streaming),
             Some(Beginning::End(tag)) => (None, tag, State::EndOfResult),
             None => return Ok(false),
@@ -320,7 +327,7 @@ impl Rows<'_> {
     }
 
     fn next_begins(&mut self, with: Beginning) {
-        (self.next, self.state) = (Some(with), State::NextResult);
+        (self.next, self.state) = (Some(Box::new(with)), State::NextResult);
     }
 
     /// An event that is not about the stream, or its failure.

@@ -9,7 +9,7 @@ use super::Engine;
 use super::flight::{Execute, InFlight, Kind, Sql, Standing};
 use super::flights::Remedy;
 use super::keyword::is_call;
-use super::prepared::{BINARY, Name};
+use super::prepared::{BINARY, Name, NameText};
 use crate::error::{PgError, PgResult, SqlState};
 use crate::types::Oid;
 use crate::wire::frame::{self, Front};
@@ -113,15 +113,15 @@ impl Engine {
         };
         let formats = formats.as_deref().unwrap_or(BINARY);
         let new_name = name.is_some().then(|| self.prepared.new_name());
-        let name_text = new_name.as_ref().map_or("", Name::as_str);
+        let name_text = NameText::of(new_name);
         let mut message = Vec::new();
         let oids = types.iter().map(|oid| oid.get());
-        frontend::parse(&mut message, name_text, request.sql.text(), oids)?;
+        frontend::parse(&mut message, &name_text, request.sql.text(), oids)?;
         let mut rest = bytes;
         let mut binds = 0;
         while let Ok(Front::Whole(frame, size)) = frame::next(rest, usize::MAX) {
             if frame.tag == BIND {
-                frontend::bind_again(&mut message, frame.body, name_text, formats)?;
+                frontend::bind_again(&mut message, frame.body, &name_text, formats)?;
                 if binds == 0 {
                     frontend::describe(&mut message, Target::Portal(""))?;
                 }
@@ -190,7 +190,7 @@ impl Engine {
         request.rows = None;
         if let Kind::Execute(execute) = &mut request.kind {
             (execute.parse, execute.describe, execute.known) = (true, true, false);
-            execute.name.clone_from(&name);
+            execute.name = name;
         }
         request.phase = request.first_phase();
         if let (Some(name), Sql::Statement(statement)) = (name, &request.sql) {

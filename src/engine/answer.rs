@@ -146,7 +146,7 @@ impl Engine {
         if let (Kind::Execute(Execute { name: Some(name), .. }), Sql::Statement(statement)) =
             (&request.kind, &request.sql)
         {
-            self.prepared.described(statement, name, columns.clone());
+            self.prepared.described(statement, *name, columns.clone());
         }
         match columns {
             Some(columns) => {
@@ -163,7 +163,7 @@ impl Engine {
             Kind::Prepare { .. } => Phase::StatementParameters,
             Kind::Execute(execute) => {
                 execute.parse = false;
-                if let (Some(name), Sql::Statement(statement)) = (&execute.name, &request.sql) {
+                if let (Some(name), Sql::Statement(statement)) = (execute.name, &request.sql) {
                     self.prepared.parsed(statement, name);
                 }
                 Phase::Bind

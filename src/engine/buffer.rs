@@ -133,10 +133,18 @@ impl RecvBuffer {
         })
     }
 
-    /// Type and body of the next message, if it is whole and within the limit.
+    /// What is unread, if it is so little that no whole message in it can be over the limit.
+    #[inline]
+    pub(super) fn unread_within(&self, limit: usize) -> Option<&[u8]> {
+        let unread = self.bytes.get(..self.end)?.get(self.start..)?;
+        (unread.len() <= limit).then_some(unread)
+    }
+
+    /// Type and body of the next message, if it is whole, and nothing unread can be over the limit.
     #[inline]
     pub(super) fn peek(&self, limit: usize) -> Option<(u8, &[u8])> {
-        split_message(self.unread(), limit).map(|(tag, body, _)| (tag, body))
+        let (tag, body, _) = split_message(self.unread_within(limit)?)?;
+        Some((tag, body))
     }
 
     /// Moves the cursor over the message that [`peek`](Self::peek) has shown, with a body of
@@ -181,12 +189,18 @@ impl RecvBuffer {
     }
 
     /// Gives the memory back if there is nothing in it.
-    #[inline]
     pub(super) fn release_if_empty(&mut self) {
-        if self.start == self.end && !self.bytes.is_empty() {
-            (self.start, self.end) = (0, 0);
-            lease::return_recv(std::mem::take(&mut self.bytes));
+        lease::return_recv(self.take_if_empty());
+    }
+
+    /// The memory, if there is nothing in it.
+    #[inline]
+    fn take_if_empty(&mut self) -> Vec<u8> {
+        if self.start < self.end {
+            return Vec::new();
         }
+        (self.start, self.end) = (0, 0);
+        std::mem::take(&mut self.bytes)
     }
 
     /// Overwrites everything but what is unread.
@@ -207,15 +221,12 @@ impl RecvBuffer {
     }
 }
 
-/// Type and body of the first message, if it is whole and within the limit, and what stands behind
-/// it.
+/// Type and body of the first message, if it is whole, and what stands behind it.
 #[inline]
-pub(super) fn split_message(bytes: &[u8], limit: usize) -> Option<(u8, &[u8], &[u8])> {
+pub(super) fn split_message(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let ([tag, length @ ..], rest) = bytes.split_first_chunk::<{ frame::HEADER }>()?;
-    let length = usize::try_from(i32::from_be_bytes(*length)).ok()?.checked_sub(4)?;
-    if length > limit {
-        return None;
-    }
+    // The length counts itself. Negative ones, and those below 4, are beyond any end as this.
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?.wrapping_sub(4);
     let (body, behind) = rest.split_at_checked(length)?;
     Some((*tag, body, behind))
 }
@@ -231,6 +242,12 @@ impl fmt::Debug for RecvBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RecvBuffer({} bytes unread)", self.end - self.start)
     }
+}
+
+/// Gives back the memory of both buffers, as far as there is nothing in them.
+#[inline]
+pub(super) fn release_both(send: &mut SendBuffer, recv: &mut RecvBuffer) {
+    lease::give_back(send.take_if_sent(), recv.take_if_empty());
 }
 
 /// Bytes to send, numbered from the beginning of the connection.
@@ -297,13 +314,19 @@ impl SendBuffer {
     }
 
     /// Gives the memory back if everything was sent; nothing of it is needed any more.
-    #[inline]
     pub(super) fn release(&mut self) {
-        if self.head == self.bytes.len() {
-            self.base += self.head as u64;
-            self.head = 0;
-            lease::return_send(std::mem::take(&mut self.bytes));
+        lease::return_send(self.take_if_sent());
+    }
+
+    /// The memory, if everything was sent.
+    #[inline]
+    fn take_if_sent(&mut self) -> Vec<u8> {
+        if self.head < self.bytes.len() {
+            return Vec::new();
         }
+        self.base += self.head as u64;
+        self.head = 0;
+        std::mem::take(&mut self.bytes)
     }
 
     /// Takes the bytes numbered `from..to` out again; none of them may have been sent. Later bytes

@@ -140,6 +140,19 @@ impl Engine {
         Some(self.recv.skip(tag::COPY_DATA, length))
     }
 
+    /// The next piece of the data of a COPY, as a step. [`Step::Starved`] means that the next message
+    /// is another one, or has not come.
+    pub(super) fn step_copy_data(&mut self) -> Step {
+        let Some(request) = self.flights.current_mut() else { return Step::Starved };
+        let Some((tag::COPY_DATA, data)) = self.recv.peek(self.limits.message_size) else {
+            return Step::Starved;
+        };
+        let length = data.len();
+        self.whose = request.ticket;
+        self.found = self.recv.skip(tag::COPY_DATA, length);
+        request.copied()
+    }
+
     /// How many bytes wait to be sent.
     pub(crate) fn unsent(&self) -> usize {
         self.send.unsent()
@@ -336,7 +349,7 @@ impl Flights {
     /// follow it.
     #[inline]
     pub(super) fn takes_data(&self) -> bool {
-        self.last().is_some_and(InFlight::takes_data)
+        self.may_take_data && self.last().is_some_and(InFlight::takes_data)
     }
 
     /// The last request, a COPY FROM STDIN, has grown up to the byte before the one numbered `end`.

@@ -171,9 +171,16 @@ impl Engine {
     pub(crate) fn own_event(&mut self, step: Step) -> Option<Event<'static>> {
         match step {
             Step::Complete => Some(Event::Complete { ticket: self.whose }),
-            Step::Pending => self.pending.pop_front(),
+            Step::Pending => self.pop_pending(),
             _ => None,
         }
+    }
+
+    /// The next of the events that stand in no received byte.
+    pub(super) fn pop_pending(&mut self) -> Option<Event<'static>> {
+        let event = self.pending.pop_front();
+        self.release_queues();
+        event
     }
 }
 
@@ -242,8 +249,19 @@ impl CommandTag {
         self.length = 0;
     }
 
+    /// Whether its text is this.
     #[inline]
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(super) fn is(&self, text: &[u8]) -> bool {
+        let own = self.as_bytes();
+        if own.len() != text.len() || !(8..=16).contains(&text.len()) {
+            return own == text;
+        }
+        // Nearly every tag is so long: the first eight bytes and the last ones are all of it.
+        own.first_chunk::<8>() == text.first_chunk() && own.last_chunk::<8>() == text.last_chunk()
+    }
+
+    #[inline]
+    fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.length)).unwrap_or_default()
     }
 

@@ -74,7 +74,7 @@ pub(super) enum Kind {
 }
 
 /// The course of an execution.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Execute {
     /// A Parse goes before, and its ParseComplete has not come.
     pub(super) parse: bool,
@@ -216,7 +216,7 @@ impl InFlight {
 
     /// Makes it a request that was submitted so, and written as these bytes. Everything else is as
     /// in [`NONE`](Self::NONE).
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin(
         &mut self,
         ticket: Ticket,
@@ -235,7 +235,7 @@ impl InFlight {
     }
 
     /// Makes it one that nobody has made.
-    #[inline]
+    #[inline(always)]
     pub(super) fn clear(&mut self) {
         // What stands in the rest is written anew by `begin`.
         (self.kind, self.sql) = (Kind::Sync, Sql::Nothing);
@@ -304,8 +304,20 @@ impl InFlight {
             self.phase = Phase::PortalColumns;
             return false;
         }
+        self.portal_made();
+        self.has_news_of_columns()
+    }
+
+    /// A portal was made whose columns are known: its rows follow.
+    #[inline]
+    pub(super) fn portal_made(&mut self) {
         self.phase = Phase::PortalRows;
         self.expect_rows();
+    }
+
+    /// Whether the columns of the portal that was made have not been told.
+    #[inline]
+    pub(super) fn has_news_of_columns(&self) -> bool {
         self.commands == 0 && self.columns.is_some()
     }
 
@@ -319,7 +331,7 @@ impl InFlight {
     }
 
     /// A command is done, with this tag. Whether that was the last one of the request.
-    #[inline]
+    #[inline(always)]
     pub(super) fn command_done(&mut self, tag: &[u8]) -> bool {
         self.commands += 1;
         if self.delivery == Delivery::Collect {
@@ -327,14 +339,15 @@ impl InFlight {
             self.collect_result();
         }
         match &mut self.kind {
+            Kind::Execute(Execute { sets_left: 0, .. }) => true,
+            Kind::Execute(execute) => {
+                execute.sets_left -= 1;
+                self.phase = Phase::Bind;
+                false
+            }
             Kind::Simple => {
                 self.columns = None;
                 self.phase = Phase::Command;
-                false
-            }
-            Kind::Execute(execute) if execute.sets_left > 0 => {
-                execute.sets_left -= 1;
-                self.phase = Phase::Bind;
                 false
             }
             Kind::Fetch { portal } => {
@@ -370,6 +383,7 @@ impl InFlight {
 
     /// A command is done, and its result is to be collected. The sets of a batch have one result
     /// together.
+    #[inline(never)]
     fn collect_result(&mut self) {
         match &self.kind {
             Kind::Execute(execute) if execute.batch => {

@@ -53,6 +53,8 @@ pub(super) struct Flights {
     committed: usize,
     /// The last group has no Sync yet.
     open: bool,
+    /// A COPY FROM STDIN was queued since the queue was empty.
+    pub(super) may_take_data: bool,
     /// The number of the last group.
     group: u64,
 }
@@ -132,6 +134,14 @@ impl Flights {
         self.get_mut(self.answering)
     }
 
+    /// The current request is answered; the one behind it, whose answer comes now, unless it needs
+    /// none: then what [needs none](Self::skip_answered) is to be skipped.
+    #[inline]
+    pub(super) fn next_mut(&mut self) -> Option<&mut InFlight> {
+        self.answering += 1;
+        self.get_mut(self.answering)
+    }
+
     /// A request to be made and then [pushed](Self::push).
     #[inline]
     pub(super) fn new_request(&mut self) -> Box<InFlight> {
@@ -139,7 +149,7 @@ impl Flights {
     }
 
     /// Takes back a request that has ended.
-    #[inline]
+    #[inline(always)]
     pub(super) fn recycle(&mut self, mut request: Box<InFlight>) {
         request.clear();
         if self.spare.len() < MOST_KEPT {
@@ -148,7 +158,7 @@ impl Flights {
     }
 
     /// Puts a request behind the others.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, request: Box<InFlight>) {
         if !self.open {
             self.group += 1;
@@ -263,24 +273,30 @@ impl Flights {
         }
     }
 
-    /// The front group is at its end: its length, its error, and how many of its requests are
-    /// committed whatever the error. The requests are to be popped.
+    /// Whether the front group has failed, on whichever side.
     #[inline]
-    pub(super) fn end(&mut self) -> (usize, Option<Failure>, usize) {
-        let count = self.answering + 1;
-        self.answering = 0;
-        let committed = std::mem::take(&mut self.committed);
-        if self.failure.is_none() && self.refusal.is_none() {
-            return (count, None, committed);
-        }
-        let failure = match (self.failure.take(), self.refusal.take()) {
+    pub(super) fn is_failing(&self) -> bool {
+        self.failure.is_some() || self.refusal.is_some()
+    }
+
+    /// Why the front group has failed.
+    pub(super) fn take_failure(&mut self) -> Option<Failure> {
+        match (self.failure.take(), self.refusal.take()) {
             // The server's error is about what this side did to it.
             (Some(failure), Some(refusal)) if failure.index == refusal.index => {
                 Some(Failure { error: refusal.error, ..failure })
             }
             (failure, refusal) => failure.or(refusal),
-        };
-        (count, failure, committed)
+        }
+    }
+
+    /// The front group is at its end: its length, and how many of its requests are committed
+    /// whatever the error. The requests are to be popped.
+    #[inline]
+    pub(super) fn end(&mut self) -> (usize, usize) {
+        let count = self.answering + 1;
+        self.answering = 0;
+        (count, std::mem::take(&mut self.committed))
     }
 
     #[inline]
@@ -349,6 +365,7 @@ impl Flights {
     /// Gives back what a long pipeline has made the empty queue grow to.
     #[inline]
     pub(super) fn release(&mut self) {
+        self.may_take_data = false;
         if self.queue.capacity() > MOST_KEPT {
             self.queue = VecDeque::new();
             self.spare = Vec::new();

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::buffer::release_both;
 use super::cursor::{Cursor, Portal, PortalState};
 use super::event::{Delivery, Event, Outcome, Ticket};
 use super::flight::{Execute, InFlight, Kind, Sql};
@@ -25,18 +26,23 @@ impl Engine {
         if status == TransactionStatus::Idle {
             self.prepared.forget_portals();
         }
-        let (count, failure, committed) = self.flights.end();
-        match failure {
-            None => {
-                self.ended = count;
-                self.complete_next()
-            }
-            Some(failure) => {
-                self.end_failed(count, failure, committed, status);
-                self.group_ended();
-                Step::Consumed
-            }
+        if self.flights.is_failing() {
+            return self.ready_after_failure(status);
         }
+        (self.ended, _) = self.flights.end();
+        self.complete_next()
+    }
+
+    /// [`ready`](Self::ready) of a group in which not everything has succeeded.
+    #[cold]
+    fn ready_after_failure(&mut self, status: TransactionStatus) -> Step {
+        let failure = self.flights.take_failure();
+        let (count, committed) = self.flights.end();
+        if let Some(failure) = failure {
+            self.end_failed(count, failure, committed, status);
+        }
+        self.group_ended();
+        Step::Consumed
     }
 
     /// The buffers and the clock after the end of a group.
@@ -44,9 +50,8 @@ impl Engine {
     fn group_ended(&mut self) {
         if self.flights.is_empty() {
             self.flights.release();
-            self.send.release();
             // Nobody may look for more before the next request.
-            self.recv.release_if_empty();
+            release_both(&mut self.send, &mut self.recv);
             if !self.clock.is_holding() {
                 return self.clock.idle();
             }
@@ -58,7 +63,7 @@ impl Engine {
     }
 
     /// Completes the next request of a group that has succeeded.
-    #[inline]
+    #[inline(never)]
     pub(super) fn complete_next(&mut self) -> Step {
         self.ended -= 1;
         let Some(mut request) = self.flights.pop() else { return Step::Consumed };
@@ -101,7 +106,7 @@ impl Engine {
     fn keep_cursor(&mut self, request: &mut InFlight) -> Option<Cursor> {
         let Kind::Open { portal } = &request.kind else { return None };
         let portal = Rc::new(Portal {
-            name: portal.clone(),
+            name: *portal,
             sql: Rc::from(request.sql.text()),
             columns: request.columns.take(),
             state: Cell::new(PortalState::Open),
@@ -125,8 +130,8 @@ impl Engine {
         let columns = described.clone().unwrap_or_else(|| Rc::from([]));
         let statement = Statement::new(request.sql.text(), params, columns);
         if let Some(name) = name {
-            self.prepared.parsing(&statement, name.clone(), 0);
-            self.prepared.parsed(&statement, &name);
+            self.prepared.parsing(&statement, name, 0);
+            self.prepared.parsed(&statement, name);
         }
         Some(statement)
     }
@@ -179,11 +184,11 @@ impl Engine {
     /// What a request that failed, or was not run, was to do to the prepared statements.
     pub(super) fn undo_statements(&mut self, request: &InFlight, is_culprit: bool) {
         for unwanted in request.aside.iter().flat_map(|aside| &aside.closes) {
-            self.prepared.unwanted(unwanted.clone());
+            self.prepared.unwanted(*unwanted);
         }
         match (&request.kind, &request.sql) {
             (Kind::Execute(Execute { parse: true, name: Some(name), .. }), Sql::Statement(sql)) => {
-                self.prepared.not_parsed(sql, name);
+                self.prepared.not_parsed(sql, *name);
                 if is_culprit {
                     // It is no statement at all; the cache has better use for its place.
                     self.catalogue.remove(sql);
@@ -191,7 +196,7 @@ impl Engine {
             }
             // Maybe parsed, but nobody will know it. To close what does not exist is no error.
             (Kind::Prepare { name: Some(name) }, _) => {
-                self.prepared.unwanted(Unwanted::Statement(name.clone()));
+                self.prepared.unwanted(Unwanted::Statement(*name));
             }
             _ => {}
         }

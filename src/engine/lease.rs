@@ -42,14 +42,19 @@ pub(super) fn lease_send() -> Vec<u8> {
     with_free(|free| free.send.pop()).flatten().unwrap_or_else(|| Vec::with_capacity(SMALL))
 }
 
-/// Takes a buffer back that was leased for sending, unless it has grown too large to keep.
+/// Takes buffers back: one that was leased for sending and one for receiving. Those that have grown
+/// too large are not kept.
 #[inline]
-pub(super) fn return_send(mut buffer: Vec<u8>) {
-    if buffer.capacity() == 0 || buffer.capacity() > LARGE {
-        return;
-    }
-    buffer.clear();
-    with_free(|free| keep(&mut free.send, buffer));
+pub(super) fn give_back(send: Vec<u8>, recv: Vec<u8>) {
+    with_free(|free| {
+        free.take_send(send);
+        free.take_recv(recv);
+    });
+}
+
+/// Takes a buffer back that was leased for sending, unless it has grown too large to keep.
+pub(super) fn return_send(buffer: Vec<u8>) {
+    with_free(|free| free.take_send(buffer));
 }
 
 /// A buffer to receive to, wholly initialised: of [`LARGE`] bytes or of [`SMALL`].
@@ -60,13 +65,27 @@ pub(super) fn lease_recv(large: bool) -> Vec<u8> {
 }
 
 /// Takes a buffer back that was leased for receiving, unless it has grown.
-#[inline]
 pub(super) fn return_recv(buffer: Vec<u8>) {
-    match buffer.len() {
-        SMALL => with_free(|free| keep(&mut free.small, buffer)),
-        LARGE => with_free(|free| keep(&mut free.large, buffer)),
-        _ => None,
-    };
+    with_free(|free| free.take_recv(buffer));
+}
+
+impl Free {
+    #[inline]
+    fn take_send(&mut self, mut buffer: Vec<u8>) {
+        if (1..=LARGE).contains(&buffer.capacity()) {
+            buffer.clear();
+            keep(&mut self.send, buffer);
+        }
+    }
+
+    #[inline(always)]
+    fn take_recv(&mut self, buffer: Vec<u8>) {
+        match buffer.len() {
+            SMALL => keep(&mut self.small, buffer),
+            LARGE => keep(&mut self.large, buffer),
+            _ => {}
+        }
+    }
 }
 
 #[inline]

@@ -14,9 +14,11 @@
 //! | `cursor.rs` | a portal that is fetched from in pieces |
 //! | `catalogue.rs` | the statement cache, shared by connections |
 //! | `prepared.rs` | what one connection's server has prepared |
+//! | `known.rs` | finding what it has prepared |
 //! | `keyword.rs` | what kind of statement a text begins with |
 //! | `flight.rs` | a request in flight: what it waits for, what it has returned |
 //! | `flights.rs` | the queue of the requests in flight, and their groups |
+//! | `step.rs` | consuming what was received, one message after the other |
 //! | `answer.rs` | what a message means for the request whose answer comes |
 //! | `copy.rs` | COPY from and to the program |
 //! | `usual.rs` | the four messages that nearly every answer consists of, on a short way |
@@ -46,6 +48,7 @@ mod flight;
 mod flights;
 mod group;
 mod keyword;
+mod known;
 mod lease;
 mod prepared;
 mod request;
@@ -53,6 +56,7 @@ mod rows;
 mod session;
 mod startup;
 mod statement;
+mod step;
 mod submit;
 mod time;
 mod tracing;
@@ -76,19 +80,20 @@ pub use crate::wire::backend::TransactionStatus;
 
 use self::answer::tag_text;
 pub(crate) use self::buffer::Message;
-use self::buffer::{Next, RecvBuffer, SendBuffer};
+use self::buffer::{RecvBuffer, SendBuffer};
 use self::cancel::Cancel;
 pub(crate) use self::deadline::IO_TIMEOUT;
 use self::flights::{Flights, MOST_KEPT};
 pub(crate) use self::keyword::{changes_session, has_copy_options};
 use self::prepared::Prepared;
 use self::startup::Startup;
+pub(crate) use self::step::Step;
 use self::time::Clock;
 use self::tracing::Tracing;
 use self::usual::LastTag;
 use crate::config::{ExecutionMode, PgConfig};
 use crate::crypto;
-use crate::error::{BufferOverflow, PgError, PgResult};
+use crate::error::{PgError, PgResult};
 use crate::row::{Column, RowRef, Span};
 
 /// What the transport should wait for.
@@ -195,30 +200,6 @@ struct Limits {
     in_flight: usize,
     /// Bytes that wait to be sent, above which nothing more is queued.
     send_buffer: usize,
-}
-
-/// What one step over the receive buffer led to. It points to nothing: the borrow of the buffer
-/// begins after the loop, by what the engine has noted of the step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// The next of the events that stand in no received byte.
-    Pending,
-    /// No whole message is there.
-    Starved,
-    /// A message was consumed; what it caused, if anything, is in `pending`.
-    Consumed,
-    /// A row of the current request was found.
-    Row,
-    /// The columns of the current request are known.
-    Columns,
-    /// A command is done; its tag was found.
-    Command,
-    /// A request is complete.
-    Complete,
-    /// A piece of the data of the current request, a COPY, was found.
-    CopyData,
-    /// The connection is broken, and everything has been told before.
-    Broken,
 }
 
 impl Engine {
@@ -357,88 +338,11 @@ impl Engine {
         }
     }
 
-    /// [`next_event`](Self::next_event) in two halves: this one moves on, and returns what
-    /// [`event`](Self::event) makes the event of. It borrows nothing, so a caller can look at it in
-    /// a loop and keep the one event that it wants.
-    #[inline]
-    pub(crate) fn advance(&mut self) -> Step {
-        self.row_run = None;
-        loop {
-            if !self.pending.is_empty() {
-                return Step::Pending;
-            }
-            let step = if self.ended > 0 { self.complete_next() } else { self.step() };
-            if step != Step::Consumed {
-                return step;
-            }
-        }
-    }
-
-    /// Consumes one message, or several that lead to nothing.
-    #[inline]
-    fn step(&mut self) -> Step {
-        if self.startup.is_none() && self.broken.is_none() {
-            if self.recv.is_released() && self.end.is_none() {
-                self.release_queues();
-                return Step::Starved;
-            }
-            let step = self.step_usual();
-            if step != Step::Starved {
-                return step;
-            }
-        }
-        self.step_unusual()
-    }
-
-    /// Consumes one message of any kind, or finds that there is none.
-    fn step_unusual(&mut self) -> Step {
-        if self.broken.is_some() {
-            return Step::Broken;
-        }
-        let step = match self.startup {
-            None => self.step_any(),
-            Some(_) => self.step_before_ready(),
-        };
-        match step {
-            Ok(Step::Starved) => self.starved(),
-            Ok(step) => step,
-            Err(error) => {
-                self.break_with(error);
-                Step::Consumed
-            }
-        }
-    }
-
-    /// No whole message is there, and if the transport has ended none will come.
-    fn starved(&mut self) -> Step {
-        if let Some(error) = self.end.take() {
-            self.break_with(error);
-            return Step::Consumed;
-        }
-        // What passed through a login is wiped first, at its end.
-        if self.startup.is_none() {
-            self.recv.release_if_empty();
-            self.release_queues();
-        }
-        Step::Starved
-    }
-
     /// What broke the connection.
     #[cold]
     pub(crate) fn breakage(&self) -> PgError {
         let unknown = || PgError::ConnectionClosed("the connection is broken".to_owned());
         self.broken.clone().unwrap_or_else(unknown)
-    }
-
-    /// Gives back what queues have grown to that are empty now.
-    #[inline]
-    fn release_queues(&mut self) {
-        if self.pending.capacity() > MOST_KEPT && self.pending.is_empty() {
-            self.pending = VecDeque::new();
-        }
-        if self.finished.capacity() > MOST_KEPT && self.finished.is_empty() {
-            self.finished = VecDeque::new();
-        }
     }
 
     /// The event that a step led to; it borrows what the step has found.
@@ -462,7 +366,7 @@ impl Engine {
                 let ticket = self.whose;
                 self.copied(self.found).map(|data| Event::CopyData { ticket, data })
             }
-            Step::Pending => self.pending.pop_front(),
+            Step::Pending => self.pop_pending(),
             Step::Starved | Step::Consumed | Step::Broken => None,
         }
     }
@@ -517,20 +421,6 @@ impl Engine {
         self.flights.current()?.columns.as_ref()
     }
 
-    /// Consumes one message, whatever it is.
-    fn step_any(&mut self) -> PgResult<Step> {
-        match self.recv.next(self.limits.message_size)? {
-            Next::Message(message) => {
-                if let (true, Some(frame)) = (self.tracing.is_on(), self.recv.frame(message)) {
-                    self.tracing.received(frame);
-                }
-                self.step_answer(message)
-            }
-            Next::Incomplete => Ok(Step::Starved),
-            Next::TooLong(size) => Err(too_long(size, self.limits.message_size)),
-        }
-    }
-
     /// The finished result of a request with [`Delivery::Collect`], once; `None` while there is
     /// none.
     ///
@@ -539,11 +429,28 @@ impl Engine {
     /// Why the request failed.
     #[inline]
     pub fn take(&mut self, ticket: Ticket) -> PgResult<Option<Outcome>> {
-        if self.finished.front().is_some_and(|(first, _)| *first == ticket) {
-            return self.finished.pop_front().map(|(_, result)| result).transpose();
-        }
+        let is_first = self.finished.front().is_some_and(|(first, _)| *first == ticket);
+        let taken = if is_first { self.finished.pop_front() } else { self.take_later(ticket) };
+        self.release_queues();
+        taken.map(|(_, result)| result).transpose()
+    }
+
+    /// A finished result that is not the first one.
+    #[cold]
+    fn take_later(&mut self, ticket: Ticket) -> Option<(Ticket, PgResult<Outcome>)> {
         let place = self.finished.iter().position(|(finished, _)| *finished == ticket);
-        place.and_then(|place| self.finished.remove(place)).map(|(_, result)| result).transpose()
+        place.and_then(|place| self.finished.remove(place))
+    }
+
+    /// Gives back what queues have grown to that are empty now.
+    #[inline]
+    pub(super) fn release_queues(&mut self) {
+        if self.pending.capacity() > MOST_KEPT && self.pending.is_empty() {
+            self.pending = VecDeque::new();
+        }
+        if self.finished.capacity() > MOST_KEPT && self.finished.is_empty() {
+            self.finished = VecDeque::new();
+        }
     }
 
     /// How many requests are unanswered, those that nobody wants any more included.
@@ -681,13 +588,4 @@ impl Drop for Engine {
             self.recv.wipe_read();
         }
     }
-}
-
-#[cold]
-fn too_long(size: u64, limit: usize) -> PgError {
-    PgError::BufferOverflow(Box::new(BufferOverflow {
-        size,
-        limit: limit as u64,
-        setting: "max_message_size",
-    }))
 }

@@ -1,44 +1,81 @@
 //! What one connection's server has prepared, and under which names.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::BuildHasherDefault;
+use std::io::Write;
+use std::num::NonZeroU64;
+use std::ops::Deref;
 use std::rc::Rc;
 
-use super::catalogue::{Unhashed, hash};
+use super::catalogue::hash;
 use super::cursor::Portal;
+use super::known::KnownStatements;
 use super::statement::{Statement, WeakStatement};
 use crate::row::Column;
 use crate::types::{Format, Oid};
-use crate::wire::frontend::{BindTemplate, Target};
+use crate::wire::frontend::{self, BindTemplate, Target, Unwritable};
 
 /// The name of a statement on one server connection: `chopin_5f3a90c1_1`, `chopin_5f3a90c1_2` ...
 ///
 /// Never used twice. The first number is the connection's own, drawn at random: behind a pooler
 /// that hands server connections around, a name can never mean the statement of another client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Name(Rc<str>);
+///
+/// Two numbers, so that every request can carry one; its [text](Name::text) is made where a message
+/// says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    connection: u32,
+    number: NonZeroU64,
+}
 
 impl Name {
-    #[inline]
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
+    pub(super) fn text(self) -> NameText {
+        let mut text = NameText::UNNAMED;
+        let mut room = text.bytes.as_mut_slice();
+        // There is room for the longest.
+        let _ = write!(room, "chopin_{:08x}_{}", self.connection, self.number);
+        text.length = NameText::LONGEST - room.len();
+        text
+    }
+}
+
+/// The text of a name; an empty one is that of the unnamed statement or portal.
+pub(super) struct NameText {
+    bytes: [u8; Self::LONGEST],
+    length: usize,
+}
+
+impl NameText {
+    const LONGEST: usize = "chopin_01234567_".len() + u64::MAX.ilog10() as usize + 1;
+    const UNNAMED: Self = Self { bytes: [0; Self::LONGEST], length: 0 };
+
+    /// The text of a name, or that of the unnamed statement.
+    pub(super) fn of(name: Option<Name>) -> Self {
+        name.map_or(Self::UNNAMED, Name::text)
+    }
+}
+
+impl Deref for NameText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        let text = self.bytes.get(..self.length).unwrap_or_default();
+        std::str::from_utf8(text).unwrap_or_default()
     }
 }
 
 /// Something that the server has and nobody wants any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unwanted {
     Statement(Name),
     Portal(Name),
 }
 
 impl Unwanted {
-    /// What a Close message says of it.
-    pub(super) fn target(&self) -> Target<'_> {
+    /// Appends the Close message for it.
+    pub(super) fn write_close(self, buf: &mut Vec<u8>) -> Result<(), Unwritable> {
         match self {
-            Self::Statement(name) => Target::Statement(name.as_str()),
-            Self::Portal(name) => Target::Portal(name.as_str()),
+            Self::Statement(name) => frontend::close(buf, Target::Statement(&name.text())),
+            Self::Portal(name) => frontend::close(buf, Target::Portal(&name.text())),
         }
     }
 }
@@ -46,6 +83,8 @@ impl Unwanted {
 /// A statement as this connection's server has it.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
+    /// The id of the statement.
+    pub(super) id: u64,
     pub(super) name: Name,
     /// The group that parses it, until its ParseComplete has come: only requests of the same group
     /// may rely on the name.
@@ -53,6 +92,14 @@ pub(super) struct Known {
     /// What a run returns, once it was described.
     pub(super) description: Option<Description>,
     statement: WeakStatement,
+}
+
+impl Known {
+    /// A Parse that makes `statement` under `name` is on its way, in `group`.
+    pub(super) fn parsing(statement: &Statement, name: Name, group: u64) -> Self {
+        let (id, statement) = (statement.id(), statement.downgrade());
+        Self { id, name, parsing: Some(group), description: None, statement }
+    }
 }
 
 /// What running a statement returns.
@@ -71,13 +118,13 @@ impl Description {
     /// those were in which they were described.
     fn new(
         statement: &Statement,
-        name: &Name,
+        name: Name,
         columns: Option<Rc<[Column]>>,
         formats: Option<Rc<[i16]>>,
     ) -> Self {
         let codes = formats.as_deref().unwrap_or(BINARY);
         let columns = columns.map(|columns| in_formats(columns, codes));
-        let template = BindTemplate::new(name.as_str(), statement.params().len(), codes);
+        let template = BindTemplate::new(&name.text(), statement.params().len(), codes);
         let template = template.ok().filter(|_| statement.runs_from_description());
         Self { columns, template: template.map(Rc::new), formats }
     }
@@ -109,7 +156,7 @@ const NO_BINARY_OUTPUT: [Oid; 4] =
 /// The statements that one connection has prepared.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
-    known: HashMap<u64, Known, BuildHasherDefault<Unhashed>>,
+    known: KnownStatements,
     /// The portals of the transaction.
     portals: Vec<Rc<Portal>>,
     /// On the server, and nobody wants them any more.
@@ -135,38 +182,36 @@ impl Prepared {
     /// A name that was never used on this connection.
     pub(super) fn new_name(&mut self) -> Name {
         self.names += 1;
-        Name(format!("chopin_{:08x}_{}", self.connection, self.names).into())
+        let number = NonZeroU64::MIN.saturating_add(self.names - 1);
+        Name { connection: self.connection, number }
     }
 
     /// What the server has of `statement`.
     #[inline]
     pub(super) fn get(&self, statement: &Statement) -> Option<&Known> {
-        self.known.get(&statement.id())
+        self.known.get(statement)
     }
 
     /// A Parse that makes `statement` under `name` is on its way, in `group`.
     pub(super) fn parsing(&mut self, statement: &Statement, name: Name, group: u64) {
-        let statement_ref = statement.downgrade();
-        let known =
-            Known { name, parsing: Some(group), description: None, statement: statement_ref };
-        if let Some(earlier) = self.known.insert(statement.id(), known) {
+        if let Some(earlier) = self.known.insert(Known::parsing(statement, name, group)) {
             self.unwanted.push(Unwanted::Statement(earlier.name));
         }
     }
 
     /// The server has `statement` under `name` now.
-    pub(super) fn parsed(&mut self, statement: &Statement, name: &Name) {
-        match self.known.get_mut(&statement.id()).filter(|known| known.name == *name) {
+    pub(super) fn parsed(&mut self, statement: &Statement, name: Name) {
+        match self.known.get_mut(statement).filter(|known| known.name == name) {
             Some(known) => known.parsing = None,
             // It was dropped from the list while its Parse was on the way.
-            None => self.unwanted.push(Unwanted::Statement(name.clone())),
+            None => self.unwanted.push(Unwanted::Statement(name)),
         }
     }
 
     /// The Parse that was to make `statement` under `name` failed or was never run.
-    pub(super) fn not_parsed(&mut self, statement: &Statement, name: &Name) {
-        if self.get(statement).is_some_and(|known| known.name == *name) {
-            self.known.remove(&statement.id());
+    pub(super) fn not_parsed(&mut self, statement: &Statement, name: Name) {
+        if self.get(statement).is_some_and(|known| known.name == name) {
+            self.known.remove(statement.id());
         }
     }
 
@@ -174,11 +219,11 @@ impl Prepared {
     pub(super) fn described(
         &mut self,
         statement: &Statement,
-        name: &Name,
+        name: Name,
         columns: Option<Rc<[Column]>>,
     ) {
         let formats = self.formats(columns.as_deref().unwrap_or_default());
-        let known = self.known.get_mut(&statement.id()).filter(|known| known.name == *name);
+        let known = self.known.get_mut(statement).filter(|known| known.name == name);
         if let Some(known) = known {
             known.description = Some(Description::new(statement, name, columns, formats));
         }
@@ -245,11 +290,11 @@ impl Prepared {
     /// What was described before the last types were learned is asked for in the right formats.
     fn ask_described_for_text(&mut self) {
         let mut known = std::mem::take(&mut self.known);
-        for known in known.values_mut() {
+        for known in known.iter_mut() {
             let described = known.description.take().zip(known.statement.upgrade());
             known.description = described.map(|(Description { columns, .. }, statement)| {
                 let formats = self.formats(columns.as_deref().unwrap_or_default());
-                Description::new(&statement, &known.name, columns, formats)
+                Description::new(&statement, known.name, columns, formats)
             });
         }
         self.known = known;
@@ -257,7 +302,7 @@ impl Prepared {
 
     /// `statement` is not wanted on this connection any more.
     pub(super) fn forget(&mut self, statement: &Statement) {
-        if let Some(known) = self.known.remove(&statement.id()) {
+        if let Some(known) = self.known.remove(statement.id()) {
             self.unwanted.push(Unwanted::Statement(known.name));
         }
     }
@@ -300,11 +345,11 @@ impl Prepared {
     fn find_dropped(&mut self) {
         self.seen_dropped = Statement::dropped();
         let (unwanted, mut all) = (&mut self.unwanted, true);
-        self.known.retain(|_, known| {
+        self.known.retain(|known| {
             let keep = known.statement.is_alive() || known.parsing.is_some();
             all &= known.statement.is_alive() || !keep;
             if !keep {
-                unwanted.push(Unwanted::Statement(known.name.clone()));
+                unwanted.push(Unwanted::Statement(known.name));
             }
             keep
         });
@@ -314,7 +359,7 @@ impl Prepared {
             let keep = portal.is_wanted.get() || is_used;
             all &= portal.is_wanted.get() || !keep;
             if !keep {
-                unwanted.push(Unwanted::Portal(portal.name.clone()));
+                unwanted.push(Unwanted::Portal(portal.name));
             }
             keep
         });
@@ -327,17 +372,17 @@ impl Prepared {
     /// The server has forgotten all statements (DISCARD ALL, DEALLOCATE ALL); not those whose Parse
     /// is still on its way.
     pub(super) fn clear(&mut self) {
-        self.known.retain(|_, known| known.parsing.is_some());
+        self.known.retain(|known| known.parsing.is_some());
         self.unwanted.clear();
     }
 
     /// Nothing is wanted any more on this connection: everything is closed, a little later.
     pub(super) fn forget_all(&mut self) {
         let unwanted = &mut self.unwanted;
-        self.known.retain(|_, known| {
+        self.known.retain(|known| {
             let parsing = known.parsing.is_some();
             if !parsing {
-                unwanted.push(Unwanted::Statement(known.name.clone()));
+                unwanted.push(Unwanted::Statement(known.name));
             }
             parsing
         });
@@ -366,8 +411,8 @@ mod tests {
     /// Prepares a statement to the end.
     fn prepare(prepared: &mut Prepared, statement: &Statement) -> Name {
         let name = prepared.new_name();
-        prepared.parsing(statement, name.clone(), 1);
-        prepared.parsed(statement, &name);
+        prepared.parsing(statement, name, 1);
+        prepared.parsed(statement, name);
         name
     }
 
@@ -389,7 +434,7 @@ mod tests {
         let names = [prepare(&mut prepared, &kept), prepare(&mut prepared, &dropped)];
         assert_eq!(prepared.take_unwanted(), []);
         drop(dropped);
-        assert_eq!(prepared.take_unwanted(), [Unwanted::Statement(names[1].clone())]);
+        assert_eq!(prepared.take_unwanted(), [Unwanted::Statement(names[1])]);
         assert_eq!(prepared.take_unwanted(), []);
         assert_eq!(prepared.get(&kept).map(|known| &known.name), Some(&names[0]));
     }
@@ -399,14 +444,14 @@ mod tests {
         let mut prepared = Prepared::default();
         let select = statement("select 1");
         let name = prepared.new_name();
-        prepared.parsing(&select, name.clone(), 2);
+        prepared.parsing(&select, name, 2);
         prepared.clear();
         assert!(prepared.get(&select).is_some(), "its Parse is run after what was discarded");
         let id = select.clone();
         drop(select);
         drop(id);
         assert_eq!(prepared.take_unwanted(), [], "a Close now could come before the Parse");
-        prepared.known.values_mut().for_each(|known| known.parsing = None);
+        prepared.known.iter_mut().for_each(|known| known.parsing = None);
         assert_eq!(prepared.take_unwanted(), [Unwanted::Statement(name)]);
     }
 }

@@ -62,7 +62,7 @@ impl Engine {
 
 /// Checks the cells of a row, and notes where they are. A row that is drained is checked too: what is
 /// malformed must not pass because nobody wants it.
-#[inline]
+#[inline(always)]
 pub(super) fn note_cells(
     row: &[u8],
     columns: usize,

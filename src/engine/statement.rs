@@ -24,6 +24,8 @@ struct Inner {
     columns: Rc<[Column]>,
     /// Whether a description, once known, stays right: not so for FETCH, EXECUTE, SHOW, CALL ...
     runs_from_description: bool,
+    /// Where a connection has found it last in the list of what its server has.
+    hint: Cell<usize>,
 }
 
 /// A statement that does not keep itself alive.
@@ -40,7 +42,8 @@ impl Statement {
         let id = NEXT.replace(NEXT.get() + 1);
         let runs_from_description = runs_from_description(sql);
         let params = params.into_boxed_slice();
-        Self(Rc::new(Inner { id, sql: sql.into(), params, columns, runs_from_description }))
+        let (sql, hint) = (sql.into(), Cell::new(0));
+        Self(Rc::new(Inner { id, sql, params, columns, runs_from_description, hint }))
     }
 
     /// The SQL text.
@@ -62,6 +65,16 @@ impl Statement {
     #[inline]
     pub(super) fn id(&self) -> u64 {
         self.0.id
+    }
+
+    /// Where a connection has found it last in the list of what its server has.
+    #[inline]
+    pub(super) fn hint(&self) -> usize {
+        self.0.hint.get()
+    }
+
+    pub(super) fn set_hint(&self, place: usize) {
+        self.0.hint.set(place);
     }
 
     /// Whether it may be run from a description of an earlier run.

@@ -9,11 +9,11 @@ use super::flight::{Aside, Execute, Kind, Sql, Standing};
 use super::prepared::Description;
 use super::request::{Request, Submit};
 use super::statement::Statement;
-use super::write::{BUILTIN, Written, bound, encode, reads_as};
+use super::write::Written;
 use crate::config::ExecutionMode;
 use crate::error::{PgError, PgResult};
-use crate::types::{Out, Params};
-use crate::wire::frontend::{self, Bound, Unwritable};
+use crate::types::{BindValues, Bound, Params};
+use crate::wire::frontend::{self, Unwritable};
 
 impl Engine {
     /// Queues a request; never waits for the server. Its bytes are pending to be sent.
@@ -39,7 +39,7 @@ impl Engine {
         if self.lost_group.is_some() {
             return Err(self.refuse_lost(submit.sync || matches!(request, Request::Sync)));
         }
-        self.check_submit(&request, &submit)?;
+        self.check_submit()?;
         let start = self.send.end();
         let draft = Draft { engine: self, start };
         let ticket = draft.engine.submit_checked(request, &submit)?;
@@ -60,10 +60,7 @@ impl Engine {
                 Request::Query { sql, params } => {
                     self.catalogue.find(sql, params).map(|statement| (statement, params))
                 }
-                Request::Execute { statement, params } => {
-                    let fits = params.len() == statement.params().len();
-                    fits.then(|| (statement.clone(), params))
-                }
+                Request::Execute { statement, params } => Some((statement.clone(), params)),
                 _ => None,
             };
             if let Some((statement, params)) = known {
@@ -91,37 +88,26 @@ impl Engine {
         let Some(Description { columns, template: Some(template), .. }) = &known.description else {
             return Ok(None);
         };
-        let start = self.send.end();
-        let (buf, types) = (self.send.writer(), statement.params());
-        let written = template.write(buf, |index, buf| {
-            let Some((param, oid)) = params.param(index).zip(types.get(index)) else {
-                return Ok(Bound::Null);
-            };
-            let declared = param.declare(BUILTIN);
-            let written = if declared == *oid {
-                let mut out = Out::new(buf);
-                param.encode(BUILTIN, &mut out).and_then(|encoded| bound(&out, encoded))
-            } else if reads_as(declared, *oid) {
-                encode(param, *oid, buf)
-            } else {
-                return Err(NotWritten::Misfit);
-            };
-            written.map_err(|error| NotWritten::Error(error.at_parameter(index + 1)))
-        });
-        match written {
-            Ok(()) => {}
-            Err(NotWritten::Misfit) => return Ok(None),
-            Err(NotWritten::Error(error)) => return Err(error),
+        let bytes_before = self.send.end();
+        let buf = self.send.writer();
+        let start = buf.len();
+        let formats = template.begin(buf);
+        let mut values = BindValues::new(buf, formats, statement.params());
+        params.bind(&mut values)?;
+        match values.end() {
+            Bound::Whole => template.end(buf, start, submit.sync)?,
+            Bound::TooLong => return Err(Unwritable::TooLong.into()),
+            Bound::Misfit => {
+                buf.truncate(start);
+                return Ok(None);
+            }
         }
-        if submit.sync {
-            frontend::sync(buf);
-        }
-        let name = Some(known.name.clone());
+        let name = Some(known.name);
         let (parse, describe, known, sets_left) = (false, false, true, 0);
         let kind = Kind::Execute(Execute { parse, name, describe, known, sets_left, batch: false });
         let columns = columns.clone();
         self.tickets += 1;
-        let (ticket, bytes) = (Ticket(self.tickets), start..self.send.end());
+        let (ticket, bytes) = (Ticket(self.tickets), bytes_before..self.send.end());
         let mut request = self.flights.new_request();
         request.begin(ticket, kind, Sql::Statement(statement), submit, bytes);
         request.columns = columns;
@@ -131,7 +117,9 @@ impl Engine {
     }
 
     /// [`submit`](Self::submit) of any request.
+    #[inline(never)]
     fn submit_any(&mut self, request: Request<'_>, submit: &Submit) -> PgResult<Ticket> {
+        Self::check_delivery(&request, submit)?;
         let bytes_before = self.send.end();
         if let Request::Close { statement } = request {
             self.prepared.forget(statement);
@@ -165,7 +153,7 @@ impl Engine {
         if let (Kind::Execute(Execute { parse: true, name: Some(name), .. }), Sql::Statement(sql)) =
             (&kind, &sql)
         {
-            self.prepared.parsing(sql, name.clone(), self.flights.next_group());
+            self.prepared.parsing(sql, *name, self.flights.next_group());
         }
         self.tickets += 1;
         self.clock.notice(submit.deadline);
@@ -174,6 +162,7 @@ impl Engine {
         request.begin(ticket, kind, sql, submit, bytes);
         request.ends_group = sync || has_sync;
         request.columns = columns;
+        self.flights.may_take_data |= request.takes_data();
         if !declared.is_empty() || !closes.is_empty() {
             closes.reverse();
             *request.aside() = Aside { declared, closes, ..Aside::default() };
@@ -252,7 +241,7 @@ impl Engine {
 
     /// Why a request cannot be queued, if so.
     #[inline]
-    fn check_submit(&self, request: &Request<'_>, submit: &Submit) -> PgResult<()> {
+    fn check_submit(&self) -> PgResult<()> {
         if !self.takes_requests() {
             return Err(self.refusal());
         }
@@ -264,6 +253,11 @@ impl Engine {
         if self.flights.takes_data() {
             return Err(PgError::Busy);
         }
+        Ok(())
+    }
+
+    /// Why a request cannot be delivered so, if so.
+    fn check_delivery(request: &Request<'_>, submit: &Submit) -> PgResult<()> {
         if submit.delivery == Delivery::Collect && matches!(request, Request::CopyOut { .. }) {
             return Err(PgError::Usage(
                 "the data of a COPY are not collected: they come as events".to_owned(),
@@ -312,19 +306,6 @@ impl Engine {
             }
         }
         frontend::terminate(self.send.writer());
-    }
-}
-
-/// Why a run of a known statement was not written.
-enum NotWritten {
-    /// A parameter would not be read right as the type that the statement has for it.
-    Misfit,
-    Error(PgError),
-}
-
-impl From<Unwritable> for NotWritten {
-    fn from(unwritable: Unwritable) -> Self {
-        Self::Error(unwritable.into())
     }
 }
 

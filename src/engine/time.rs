@@ -356,6 +356,7 @@ impl Engine {
         if let Some(at) = self.pending.iter().position(|event| event.ticket() == Some(ticket)) {
             self.pending.remove(at);
         }
+        self.release_queues();
     }
 
     /// Nobody wants the answer to `ticket` any more, but what it does is wanted: it is never taken

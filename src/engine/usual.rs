@@ -18,13 +18,18 @@ impl Engine {
     /// the next one is not usual, or has not come; what is wrong with one is found on the long way.
     #[inline]
     pub(super) fn step_usual(&mut self) -> Step {
-        let (limit, sent) = (self.limits.message_size, self.send.sent_up_to());
+        let sent = self.send.sent_up_to();
         let Some(mut request) = self.flights.current_mut() else { return Step::Starved };
         if !request.is_sent(sent) || self.tracing.is_on() {
             return Step::Starved;
         }
-        let mut unread = self.recv.unread();
-        while let Some((kind, body, behind)) = split_message(unread, limit) {
+        if request.phase == Phase::CopyData {
+            return self.step_copy_data();
+        }
+        let Some(mut unread) = self.recv.unread_within(self.limits.message_size) else {
+            return Step::Starved;
+        };
+        while let Some((kind, body, behind)) = split_message(unread) {
             match (kind, request.phase) {
                 (tag::DATA_ROW, Phase::PortalRows) => {
                     let Some(columns) = request.columns.as_deref().map(<[_]>::len) else { break };
@@ -51,13 +56,9 @@ impl Engine {
                         return Step::Row;
                     }
                 }
-                (tag::COPY_DATA, Phase::CopyData) => {
-                    self.whose = request.ticket;
-                    self.found = self.recv.consume_to(behind.len(), kind, body.len());
-                    return request.copied();
-                }
                 (tag::BIND_COMPLETE, Phase::Bind) if body.is_empty() && !request.describes() => {
-                    if request.bound() && request.delivery == Delivery::Events {
+                    request.portal_made();
+                    if request.delivery == Delivery::Events && request.has_news_of_columns() {
                         self.recv.consume_to(behind.len(), kind, 0);
                         return Step::Columns;
                     }
@@ -68,20 +69,28 @@ impl Engine {
                         break;
                     }
                     let (ticket, delivery) = (request.ticket, request.delivery);
-                    if request.command_ends(text) {
-                        self.flights.skip_answered();
-                    }
+                    let is_answered = request.command_ends(text);
                     if delivery == Delivery::Events {
+                        if is_answered {
+                            self.flights.skip_answered();
+                        }
                         self.whose = ticket;
                         self.found = self.recv.consume_to(behind.len(), kind, body.len());
                         return Step::Command;
                     }
-                    unread = behind;
-                    match self.flights.current_mut() {
-                        Some(next) if next.is_sent(sent) => request = next,
-                        _ => break,
+                    if is_answered {
+                        unread = behind;
+                        match self.flights.next_mut() {
+                            Some(next) if next.phase != Phase::Answered && next.is_sent(sent) => {
+                                request = next;
+                            }
+                            _ => {
+                                self.flights.skip_answered();
+                                break;
+                            }
+                        }
+                        continue;
                     }
-                    continue;
                 }
                 (tag::READY_FOR_QUERY, Phase::Sync) if body == b"I" && request.can_end(sent) => {
                     self.recv.consume_to(behind.len(), kind, 1);
@@ -124,7 +133,7 @@ impl LastTag {
     #[inline]
     fn accept(&mut self, text: &[u8]) -> bool {
         // A tag is often like the one before.
-        if self.is_plain && self.tag.as_bytes() == text {
+        if self.is_plain && self.tag.is(text) {
             return true;
         }
         let begins_so =

@@ -8,13 +8,13 @@ use super::copy::Progress;
 use super::cursor::Portal;
 use super::flight::{Execute, Kind, Sql};
 use super::keyword::{copy_direction, runs_from_description};
-use super::prepared::{BINARY, Name, Unwanted};
+use super::prepared::{BINARY, Name, NameText, Unwanted};
 use super::request::{OneSet, ParamSets, Request, Submit};
 use super::statement::Statement;
 use crate::config::ExecutionMode;
 use crate::error::{PgError, PgResult, short_type_name};
 use crate::row::Column;
-use crate::types::{Encoded, Format, Oid, Out, Params, ToSql, TypeMap, encode_as};
+use crate::types::{Encoded, Format, Oid, Out, Params, ToSql, TypeMap, encode_as, reads_as};
 use crate::wire::frontend::{self, Bound, Target, Unwritable};
 
 /// A request as it was written.
@@ -71,7 +71,7 @@ impl Engine {
         closes: &[Unwanted],
     ) -> PgResult<Written> {
         for unwanted in closes {
-            frontend::close(self.send.writer(), unwanted.target())?;
+            unwanted.write_close(self.send.writer())?;
         }
         let mode = submit.mode.unwrap_or(self.mode);
         match request {
@@ -205,7 +205,7 @@ impl Engine {
             None => self.prepared.blind_formats(statement.sql()),
         };
         Plan {
-            name: Some(known.name.clone()),
+            name: Some(known.name),
             parse: false,
             known: known.parsing.is_none(),
             describe: description.is_none(),
@@ -224,11 +224,11 @@ impl Engine {
         text: impl FnOnce() -> Sql,
     ) -> PgResult<Written> {
         let Plan { name, parse, known, describe, columns, formats } = plan;
-        let statement = name.as_ref().map_or("", Name::as_str);
+        let statement = NameText::of(name);
         let buf = self.send.writer();
         let mut declared = Vec::new();
         if parse {
-            frontend::parse(buf, statement, sql, types.iter().map(|oid| oid.get()))?;
+            frontend::parse(buf, &statement, sql, types.iter().map(|oid| oid.get()))?;
             declared = sets.set(0).map(|first| rust_types(first, types)).unwrap_or_default();
         }
         let mut describe_next = describe;
@@ -239,7 +239,7 @@ impl Engine {
                 // The first one is what the types were taken from, or was compared with them.
                 check_types(set, types).map_err(|error| in_set(error, index, sets.len()))?;
             }
-            let bound = write_bind(buf, "", statement, set, types, formats);
+            let bound = write_bind(buf, "", &statement, set, types, formats);
             bound.map_err(|error| in_set(error, index, sets.len()))?;
             if std::mem::take(&mut describe_next) {
                 frontend::describe(buf, Target::Portal(""))?;
@@ -262,10 +262,10 @@ impl Engine {
             ExecutionMode::Cached => Some(self.prepared.new_name()),
             ExecutionMode::Unnamed | ExecutionMode::Simple => None,
         };
-        let text = name.as_ref().map_or("", Name::as_str);
+        let text = NameText::of(name);
         let buf = self.send.writer();
-        frontend::parse(buf, text, sql, types.iter().map(|oid| oid.get()))?;
-        frontend::describe(buf, Target::Statement(text))?;
+        frontend::parse(buf, &text, sql, types.iter().map(|oid| oid.get()))?;
+        frontend::describe(buf, Target::Statement(&text))?;
         Ok(Written::new(Kind::Prepare { name }, Sql::Text(Rc::from(sql))))
     }
 
@@ -275,11 +275,12 @@ impl Engine {
         let types: Vec<Oid> = declare(params, &[]).collect();
         let formats = self.prepared.blind_formats(sql);
         let portal = self.prepared.new_name();
+        let name = portal.text();
         let buf = self.send.writer();
         frontend::parse(buf, "", sql, types.iter().map(|oid| oid.get()))?;
         let formats = formats.as_deref().unwrap_or(BINARY);
-        write_bind(buf, portal.as_str(), "", params, &types, formats)?;
-        frontend::describe(buf, Target::Portal(portal.as_str()))?;
+        write_bind(buf, &name, "", params, &types, formats)?;
+        frontend::describe(buf, Target::Portal(&name))?;
         let declared = rust_types(params, &types);
         let written = Written::new(Kind::Open { portal }, Sql::Text(Rc::from(sql)));
         Ok(Written { declared, ..written })
@@ -293,7 +294,7 @@ impl Engine {
                 "{max_rows} rows are more than one fetch can ask for; nothing was sent"
             ))
         })?;
-        frontend::execute(self.send.writer(), portal.name.as_str(), max_rows)?;
+        frontend::execute(self.send.writer(), &portal.name.text(), max_rows)?;
         let (kind, sql) = (Kind::Fetch { portal: Rc::clone(portal) }, Rc::clone(&portal.sql));
         let written = Written::new(kind, Sql::Text(sql));
         Ok(Written { columns: portal.columns.clone(), ..written })
@@ -389,35 +390,13 @@ fn declare<'a>(
 }
 
 /// What the parameters declare themselves by.
-pub(super) const BUILTIN: &TypeMap = TypeMap::builtin();
-
-/// Whether a parameter that declares itself as `declared` means the same where the server expects
-/// `expected`, if it goes as it is or as text.
-///
-/// A string is what the server makes of it. Of integers the text form is read as just what a cast
-/// from the integer type gives, or refused. That is not so for other types: a cast of a float4
-/// to float8, or of a timestamptz to timestamp, gives another value than reading its text.
-#[inline]
-pub(super) fn reads_as(declared: Oid, expected: Oid) -> bool {
-    const INTEGERS: [Oid; 3] = [Oid::INT2, Oid::INT4, Oid::INT8];
-    const NUMBERS: [Oid; 6] =
-        [Oid::INT2, Oid::INT4, Oid::INT8, Oid::FLOAT4, Oid::FLOAT8, Oid::NUMERIC];
-    declared == expected
-        || declared == Oid::UNSPECIFIED
-        || (INTEGERS.contains(&declared) && NUMBERS.contains(&expected))
-}
+const BUILTIN: &TypeMap = TypeMap::builtin();
 
 /// Appends one parameter's value, in a form that the server reads right as type `oid`.
 #[inline]
-pub(super) fn encode(param: &dyn ToSql, oid: Oid, buf: &mut Vec<u8>) -> PgResult<Bound> {
+fn encode(param: &dyn ToSql, oid: Oid, buf: &mut Vec<u8>) -> PgResult<Bound> {
     let mut out = Out::new(buf);
     let encoded = encode_as(param, oid, BUILTIN, &mut out)?;
-    bound(&out, encoded)
-}
-
-/// What is said of a value that was encoded.
-#[inline]
-pub(super) fn bound(out: &Out<'_>, encoded: Encoded) -> PgResult<Bound> {
     if out.overflowed() {
         return Err(Unwritable::TooLong.into());
     }

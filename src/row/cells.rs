@@ -33,7 +33,8 @@ impl<'a> Walk<'a> {
     pub(super) fn next(&mut self) -> Option<&'a [u8]> {
         let (length, rest) = self.rest.split_first_chunk()?;
         self.rest = rest;
-        let length = usize::try_from(i32::from_be_bytes(*length)).ok()?;
+        // That of NULL is beyond any end when it is taken for an unsigned number.
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
         let (cell, rest) = rest.split_at_checked(length)?;
         self.rest = rest;
         Some(cell)
@@ -128,27 +129,33 @@ pub(crate) fn check_cells(
 /// How many bytes the length of a cell takes.
 const LENGTH: usize = 4;
 
+/// The length of NULL: -1.
+const NULL: [u8; LENGTH] = [0xff; LENGTH];
+
 /// Whether the first cell is NULL, and what stands behind it.
 #[inline(always)]
 fn behind_cell(row: &[u8]) -> Result<(bool, &[u8]), Malformed> {
-    let Some((length, rest)) = row.split_first_chunk::<LENGTH>() else {
+    let Some(length) = row.first_chunk::<LENGTH>() else {
         return Err(malformed("it ends inside a number"));
     };
-    // Other negative numbers are as large as this when they are taken for unsigned ones, and
-    // point beyond any end.
-    let is_null = *length == [0xff; LENGTH];
-    let taken = if is_null { 0 } else { u32::from_be_bytes(*length) };
-    match usize::try_from(taken).ok().and_then(|taken| rest.get(taken..)) {
-        Some(behind) => Ok((is_null, behind)),
-        None => Err(bad_length(*length)),
+    // Negative numbers, that of NULL too, are beyond any end when they are taken for unsigned ones.
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    match row.get(length.saturating_add(LENGTH)..) {
+        Some(behind) => Ok((false, behind)),
+        None => behind_null(row).map(|behind| (true, behind)),
     }
 }
 
+/// What stands behind the first cell, whose length points beyond the end: that of NULL does.
 #[cold]
-fn bad_length(length: [u8; 4]) -> Malformed {
-    match i32::from_be_bytes(length) {
-        ..0 => malformed("a length is negative"),
-        _ => malformed("a length points beyond its end"),
+#[inline(never)]
+fn behind_null(row: &[u8]) -> Result<&[u8], Malformed> {
+    match row.split_first_chunk() {
+        Some((&NULL, behind)) => Ok(behind),
+        Some((length, _)) if i32::from_be_bytes(*length) >= 0 => {
+            Err(malformed("a length points beyond its end"))
+        }
+        _ => Err(malformed("a length is negative")),
     }
 }
 

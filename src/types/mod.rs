@@ -39,6 +39,7 @@
 //! This floor is pure: it knows bytes and types, no connection and no message.
 
 mod array;
+mod bind;
 mod cell;
 mod convert;
 mod geometric;
@@ -58,6 +59,7 @@ mod traits;
 mod typed;
 mod value;
 
+pub use self::bind::BindValues;
 pub use self::cell::{Cell, Format};
 pub use self::geometric::Point;
 pub use self::inet::{Cidr, Inet, encode_inet_binary};
@@ -73,5 +75,6 @@ pub use self::typed::{Typed, Untyped};
 pub use self::value::PgValue;
 
 pub(crate) use self::array::put_array_header;
+pub(crate) use self::bind::{Bound, reads_as};
 pub(crate) use self::convert::{Target, encode_cell};
 pub(crate) use self::typed::{encode_as, encode_text};

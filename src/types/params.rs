@@ -1,6 +1,6 @@
 //! Lists of parameters: slices, arrays, vectors and tuples.
 
-use super::ToSql;
+use super::{BindValues, ToSql};
 use crate::error::PgResult;
 
 /// The parameters of a query, `$1` first.
@@ -44,6 +44,19 @@ pub trait Params {
             .filter_map(|index| self.param(index))
             .try_for_each(|param| visitor.take(param))
     }
+
+    /// [`visit`](Self::visit) by the values of a Bind message, for lists of which only this trait is
+    /// known.
+    ///
+    /// # Errors
+    ///
+    /// [`PgError::Parameter`](crate::PgError::Parameter) for the first that cannot be sent.
+    #[inline]
+    fn bind(&self, values: &mut BindValues<'_>) -> PgResult<()> {
+        (0..self.len())
+            .filter_map(|index| self.param(index))
+            .try_for_each(|param| values.take(param))
+    }
 }
 
 /// What [`Params::visit`] hands the parameters to.
@@ -63,6 +76,9 @@ impl<T: ToSql> Params for [T] {
     fn param(&self, index: usize) -> Option<&dyn ToSql> {
         self.get(index).map(|param| param as &dyn ToSql)
     }
+    fn bind(&self, values: &mut BindValues<'_>) -> PgResult<()> {
+        self.iter().try_for_each(|param| values.take(param))
+    }
 }
 
 impl<T: ToSql, const N: usize> Params for [T; N] {
@@ -71,6 +87,9 @@ impl<T: ToSql, const N: usize> Params for [T; N] {
     }
     fn param(&self, index: usize) -> Option<&dyn ToSql> {
         self.as_slice().param(index)
+    }
+    fn bind(&self, values: &mut BindValues<'_>) -> PgResult<()> {
+        self.as_slice().bind(values)
     }
 }
 
@@ -81,6 +100,9 @@ impl<T: ToSql> Params for Vec<T> {
     fn param(&self, index: usize) -> Option<&dyn ToSql> {
         self.as_slice().param(index)
     }
+    fn bind(&self, values: &mut BindValues<'_>) -> PgResult<()> {
+        self.as_slice().bind(values)
+    }
 }
 
 impl<P: Params + ?Sized> Params for &P {
@@ -89,6 +111,9 @@ impl<P: Params + ?Sized> Params for &P {
     }
     fn param(&self, index: usize) -> Option<&dyn ToSql> {
         (**self).param(index)
+    }
+    fn bind(&self, values: &mut BindValues<'_>) -> PgResult<()> {
+        (**self).bind(values)
     }
 }
 
@@ -117,6 +142,9 @@ macro_rules! tuple {
             fn visit<V: ParamVisitor>(&self, visitor: &mut V) -> PgResult<()> {
                 $(visitor.take(&self.$index)?;)+
                 Ok(())
+            }
+            fn bind(&self, values: &mut BindValues<'_>) -> PgResult<()> {
+                self.visit(values)
             }
         }
     };

@@ -47,8 +47,8 @@ pub struct Typed<T>(pub T, pub Oid);
 pub struct Untyped<T>(pub T);
 
 /// Writes the text form of `value`, whichever form it has by itself.
-pub(crate) fn encode_text(
-    value: &dyn ToSql,
+pub(crate) fn encode_text<T: ToSql + ?Sized>(
+    value: &T,
     types: &TypeMap,
     out: &mut Out<'_>,
 ) -> PgResult<Encoded> {
@@ -68,8 +68,8 @@ pub(crate) fn encode_text(
 /// Writes `value` in a form that a server which expects type `oid` reads right: as it is when it
 /// declares that type, else its text form.
 #[inline]
-pub(crate) fn encode_as(
-    value: &dyn ToSql,
+pub(crate) fn encode_as<T: ToSql + ?Sized>(
+    value: &T,
     oid: Oid,
     types: &TypeMap,
     out: &mut Out<'_>,

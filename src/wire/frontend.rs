@@ -261,20 +261,24 @@ fn write_values<E: From<Unwritable>>(
     Ok(())
 }
 
-/// Bind and Execute of the unnamed portal, as far as they are the same each time that a statement
-/// is run: everything but the values.
+/// Bind, Execute and Sync of the unnamed portal, as far as they are the same each time that a
+/// statement is run: everything but the values.
+///
+/// A message is [begun](Self::begin), the values are appended, and it is [ended](Self::end).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindTemplate {
     /// Type byte, room for the length, and all that stands before the values.
     head: Vec<u8>,
-    /// The formats of the result, and the whole Execute.
+    /// The formats of the result, the whole Execute, and a Sync.
     tail: Vec<u8>,
     /// How many bytes of the tail belong to Bind.
     bind_tail: usize,
-    parameters: usize,
     /// Where the formats of the values are.
     formats: usize,
 }
+
+/// How many bytes a Sync has.
+const SYNC: usize = 5;
 
 impl BindTemplate {
     /// For a statement with so many parameters; `result_formats` as for [`bind`].
@@ -289,40 +293,42 @@ impl BindTemplate {
     ) -> Result<Self, Unwritable> {
         let mut head = vec![b'B', 0, 0, 0, 0];
         let formats = write_bind_head(&mut head, "", statement, parameters)?;
+        for format in
+            head.get_mut(formats..).unwrap_or_default().chunks_exact_mut(2).take(parameters)
+        {
+            format.copy_from_slice(&1_i16.to_be_bytes());
+        }
         let mut tail = Vec::new();
         write_formats(&mut tail, result_formats)?;
         let bind_tail = tail.len();
         execute(&mut tail, "", 0)?;
-        Ok(Self { head, tail, bind_tail, parameters, formats })
+        sync(&mut tail);
+        Ok(Self { head, tail, bind_tail, formats })
     }
 
-    /// Appends Bind and Execute; `value` as for [`bind`]. Nothing is appended when that fails.
+    /// Appends what stands before the values, and returns where in `buf` their formats are: each is
+    /// that of binary, and is to be overwritten for a value in text.
+    #[inline]
+    pub fn begin(&self, buf: &mut Vec<u8>) -> usize {
+        let formats = buf.len() + self.formats;
+        buf.extend_from_slice(&self.head);
+        formats
+    }
+
+    /// Appends what stands behind the values, and a Sync if there is to be one. The message has
+    /// begun at `start` in `buf`.
     ///
     /// # Errors
     ///
-    /// As [`bind`].
-    #[inline]
-    pub fn write<E: From<Unwritable>>(
-        &self,
-        buf: &mut Vec<u8>,
-        mut value: impl FnMut(usize, &mut Vec<u8>) -> Result<Bound, E>,
-    ) -> Result<(), E> {
-        let start = buf.len();
-        buf.extend_from_slice(&self.head);
-        let written = write_values(buf, start + self.formats, self.parameters, &mut value);
-        buf.extend_from_slice(&self.tail);
+    /// [`Unwritable::TooLong`]; what was written is of no use then.
+    #[inline(always)]
+    pub fn end(&self, buf: &mut Vec<u8>, start: usize, has_sync: bool) -> Result<(), Unwritable> {
         // The length counts itself and not the type byte.
-        let length = buf.len() - start - 1 - (self.tail.len() - self.bind_tail);
-        match written.and_then(|()| length_i32(length).map_err(E::from)) {
-            Ok(length) => {
-                patch(buf, start + 1, length.to_be_bytes());
-                Ok(())
-            }
-            Err(error) => {
-                buf.truncate(start);
-                Err(error)
-            }
-        }
+        let length = length_i32(buf.len() + self.bind_tail - start - 1)?;
+        patch(buf, start + 1, length.to_be_bytes());
+        let end = if has_sync { self.tail.len() } else { self.tail.len() - SYNC };
+        buf.extend_from_slice(self.tail.get(..end).unwrap_or_default());
+        Ok(())
     }
 }
 

@@ -32,7 +32,16 @@ impl Client {
     /// Those of the connection.
     pub(crate) fn connect(config: &PgConfig) -> Result<Self> {
         let mut connection = PgConnection::connect(config)?;
-        make_points(&mut connection)?;
+        make_points(&mut connection, "temp")?;
+        Self::new(connection)
+    }
+
+    /// Of a connection that finds points which are there.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection.
+    pub(crate) fn new(mut connection: PgConnection) -> Result<Self> {
         let select = connection.prepare(SELECT)?;
         Ok(Self { connection, select, next: FIRST, expected: FIRST, open: 0 })
     }

@@ -7,8 +7,8 @@
 //! `cargo xtask costs` runs it under callgrind and under strace, each time with two numbers of
 //! operations: the difference between the two runs is the cost of the operations alone, without
 //! connecting and without the making of tables. What the workload's loop allocates the program
-//! counts itself; it prints that as one line of JSON. Its tables are temporary, so that any server
-//! will do.
+//! counts itself, and the time that it takes; it prints that as one line of JSON. What it leaves on
+//! the server is a role without rights: its tables are temporary, or dropped at the end.
 
 mod client;
 mod copies;
@@ -17,6 +17,7 @@ mod cost;
 mod event_loop;
 mod points;
 mod readings;
+mod sessions;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -75,8 +76,11 @@ fn workload(name: &str) -> Result<Workload> {
         "w3c" => Ok(readings::collected),
         "w4in" => Ok(copies::written),
         "w4out" => Ok(copies::read),
+        "w5" => Ok(sessions::first),
         #[cfg(target_os = "linux")]
-        "w6" => Ok(event_loop::many_connections),
+        "w6" => Ok(event_loop::many_connections::<64>),
+        #[cfg(target_os = "linux")]
+        "w6k" => Ok(event_loop::many_connections::<1_000>),
         _ => Err(format!("no workload is called {name:?}").into()),
     }
 }

@@ -42,9 +42,10 @@ fn ids(queries: usize) -> impl Iterator<Item = i32> {
     std::iter::successors(Some(FIRST), |id| Some(after(*id))).take(queries)
 }
 
-pub(crate) fn make_points(connection: &mut PgConnection) -> PgResult<()> {
+/// Makes the table, which is temporary or whatever else stands in front of `table`.
+pub(crate) fn make_points(connection: &mut PgConnection, kind: &str) -> PgResult<()> {
     connection.execute_batch(&format!(
-        "create temp table points (id int4 primary key, a int4 not null, b int4 not null);
+        "create {kind} table points (id int4 primary key, a int4 not null, b int4 not null);
          insert into points select id, 2 * id, 3 * id from generate_series(0, {POINTS} - 1) as id;
          analyze points"
     ))
@@ -69,7 +70,7 @@ fn make_points_slow(connection: &mut PgConnection) -> PgResult<()> {
 /// Those of the connection.
 pub(crate) fn sequential(config: &PgConfig, queries: usize) -> Result<Cost> {
     let mut connection = PgConnection::connect(config)?;
-    make_points(&mut connection)?;
+    make_points(&mut connection, "temp")?;
     make_points_slow(&mut connection)?;
     let select = connection.prepare(SELECT)?;
     Cost::of(queries, || {

@@ -1,5 +1,7 @@
 //! What the server has said about the session.
 
+use std::ops::Range;
+
 use crate::error::{PgError, PgResult};
 use crate::wire::backend::TransactionStatus;
 
@@ -11,9 +13,14 @@ pub struct Session {
     process_id: i32,
     secret_key: SecretKey,
     protocol_minor: u16,
-    /// Run-time parameters; a server reports about fifteen, so a list is the fastest map.
-    parameters: Vec<(Box<str>, Box<str>)>,
+    /// Run-time parameters: the name of each and its value, both with a NUL behind them. A server
+    /// reports about fifteen, so a list is the fastest map; and one block of memory instead of thirty
+    /// is a kilobyte less for a session.
+    parameters: String,
 }
+
+/// How much room is made at a time for parameters, in bytes: those of a login take three times that.
+const ROOM: usize = 128;
 
 /// The secret that a CancelRequest must carry. Not shown, and wiped when it is dropped.
 pub(super) type SecretKey = crate::crypto::SecretBytes;
@@ -25,7 +32,7 @@ impl Default for Session {
             process_id: 0,
             secret_key: SecretKey::with_capacity(0),
             protocol_minor: 0,
-            parameters: Vec::new(),
+            parameters: String::new(),
         }
     }
 }
@@ -49,7 +56,22 @@ impl Session {
     /// The value of a run-time parameter that the server reports (`server_version`, `TimeZone`
     /// ...).
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
+        self.place_of(name).and_then(|place| self.parameters.get(place))
+    }
+
+    /// Where the value of a run-time parameter stands.
+    fn place_of(&self, name: &str) -> Option<Range<usize>> {
+        let mut texts = self.parameters.split_terminator('\0');
+        let mut start = 0;
+        while let (Some(known), Some(value)) = (texts.next(), texts.next()) {
+            start += known.len() + 1;
+            let end = start + value.len();
+            if known == name {
+                return Some(start..end);
+            }
+            start = end + 1;
+        }
+        None
     }
 
     /// The minor version of protocol 3 that is spoken.
@@ -71,7 +93,7 @@ impl Session {
         self.secret_key.extend_from_slice(secret_key);
     }
 
-    /// Keeps a ParameterStatus.
+    /// Keeps a ParameterStatus. Its texts ended with a NUL in the message, and have none.
     ///
     /// # Errors
     ///
@@ -83,10 +105,48 @@ impl Session {
                 "the session's client_encoding was set to {value}; this driver speaks UTF8 only"
             )));
         }
-        match self.parameters.iter_mut().find(|(known, _)| **known == *name) {
-            Some((_, known)) => *known = value.into(),
-            None => self.parameters.push((name.into(), value.into())),
+        match self.place_of(name) {
+            Some(place) => self.parameters.replace_range(place, value),
+            None => {
+                let more = name.len() + value.len() + 2;
+                if self.parameters.capacity() - self.parameters.len() < more {
+                    self.parameters.reserve_exact(more.next_multiple_of(ROOM));
+                }
+                for text in [name, "\0", value, "\0"] {
+                    self.parameters.push_str(text);
+                }
+            }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_found_by_their_names_whatever_stands_in_them() {
+        let mut session = Session::default();
+        let mut set = |name: &str, value: &str| session.set_parameter(name, value).unwrap();
+        set("application_name", "");
+        set("TimeZone", "UTC");
+        set("UTC", "no time zone");
+        set("search_path", "\"$user\", größe");
+        set("TimeZone", "America/Argentina/Buenos_Aires");
+        set("application_name", &"x".repeat(1_000));
+        set("UTC", "");
+        let longest = "x".repeat(1_000);
+        for (name, value) in [
+            ("application_name", longest.as_str()),
+            ("TimeZone", "America/Argentina/Buenos_Aires"),
+            ("UTC", ""),
+            ("search_path", "\"$user\", größe"),
+        ] {
+            assert_eq!(session.parameter(name), Some(value), "{name}");
+        }
+        for name in ["", "timezone", "America/Argentina/Buenos_Aires", "TimeZone\0"] {
+            assert_eq!(session.parameter(name), None, "{name:?}");
+        }
     }
 }

@@ -385,6 +385,9 @@ impl Engine {
                 self.send.release();
                 self.recv.wipe_read();
                 self.clock.started();
+                // The login has told much in turn; behind it there is rarely anything to tell.
+                self.pending.shrink_to_fit();
+                self.pending.reserve_exact(1);
                 self.pending.push_back(Event::Ready);
             }
             Backend::ErrorResponse(fields) => {

@@ -12,6 +12,7 @@
 //!   server, messages built by hand, relays that cut and stop, and recordings of real sessions.
 //! - [`pooler`] stands between a client and a real server as a transaction pooler does, and gives
 //!   each transaction another session on purpose.
+//! - `crowd` is a scripted server for more clients than there can be threads (Linux only).
 //! - [`unique`] keeps tests on a shared server out of each other's way.
 //!
 //! ```no_run
@@ -25,6 +26,8 @@
 mod acceptor;
 mod bridge;
 mod cluster;
+#[cfg(target_os = "linux")]
+pub mod crowd;
 mod error;
 pub mod fake;
 mod files;

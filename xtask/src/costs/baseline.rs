@@ -23,6 +23,8 @@ const GROWTH: f64 = 1.1;
 fn tolerance(cost: Cost) -> f64 {
     match cost {
         Cost::Instructions => 2.0,
+        // Another machine, or a busy one, takes another time.
+        Cost::CpuTime => f64::INFINITY,
         Cost::Allocations => 0.001,
         Cost::SystemCalls => 0.005,
     }
@@ -144,7 +146,8 @@ impl Baseline {
 fn rounded(costs: Costs) -> Costs {
     let to = |digits: f64, value: f64| (value * digits).round() / digits;
     Costs {
-        instructions: to(1.0, costs.instructions),
+        instructions: costs.instructions.map(|value| to(1.0, value)),
+        cpu_time: None,
         allocations: to(10_000.0, costs.allocations),
         system_calls: to(10_000.0, costs.system_calls),
     }
@@ -154,7 +157,12 @@ fn rounded(costs: Costs) -> Costs {
 mod tests {
     use super::*;
 
-    const COSTS: Costs = Costs { instructions: 1_000.4, allocations: 0.0, system_calls: 3.00001 };
+    const COSTS: Costs = Costs {
+        instructions: Some(1_000.4),
+        cpu_time: None,
+        allocations: 0.0,
+        system_calls: 3.00001,
+    };
 
     fn toolchain(rustc: &str) -> Toolchain {
         Toolchain { rustc: rustc.into(), target: "x86_64-unknown-linux-gnu".into() }
@@ -174,6 +182,7 @@ mod tests {
         assert!(has_grown(Cost::SystemCalls, 0.03, 0.04));
         assert!(has_grown(Cost::Allocations, 0.0, 1.0));
         assert!(!has_grown(Cost::Instructions, 1_000.0, 500.0));
+        assert!(!has_grown(Cost::CpuTime, 1.0, 1e6));
     }
 
     #[test]
@@ -216,11 +225,11 @@ mod tests {
 
     #[test]
     fn saving_some_keeps_the_others_of_the_same_toolchain_only() {
-        let less = Costs { instructions: 900.0, ..COSTS };
+        let less = Costs { instructions: Some(900.0), ..COSTS };
         let mut baseline = saved("rustc 1.95.0");
         baseline.update(&toolchain("rustc 1.95.0"), [("w1", less)].into_iter());
         let instructions = |baseline: &Baseline| -> Vec<f64> {
-            baseline.workloads.values().map(|costs| costs.instructions).collect()
+            baseline.workloads.values().filter_map(|costs| costs.instructions).collect()
         };
         assert_eq!(instructions(&baseline), [900.0, 1_000.0]);
         baseline.update(&toolchain("rustc 1.96.0"), [("w1", less)].into_iter());
@@ -235,6 +244,12 @@ mod tests {
         let baseline = saved("rustc 1.95.0");
         fs::write(&file, serde_json::to_string(&baseline).unwrap()).unwrap();
         assert_eq!(Baseline::read_from(&file).unwrap(), baseline);
+        let timed = Costs { instructions: None, cpu_time: Some(700.0), ..COSTS };
+        let mut with_time = saved("rustc 1.95.0");
+        with_time.update(&toolchain("rustc 1.95.0"), [("w5", timed)].into_iter());
+        fs::write(&file, serde_json::to_string(&with_time).unwrap()).unwrap();
+        let read = Baseline::read_from(&file).unwrap().workloads["w5"];
+        assert_eq!((read.instructions, read.cpu_time, read.system_calls), (None, None, 3.0));
         fs::write(&file, "{}").unwrap();
         let error = Baseline::read_from(&file).unwrap_err();
         assert_eq!(error.to_string(), "costs/baseline.json is not a baseline");

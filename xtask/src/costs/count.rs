@@ -10,6 +10,8 @@ use super::workload::{Costs, Workload};
 /// Of a system call that is rarer than this, nothing is told.
 const RARE: f64 = 0.005;
 
+const NANOS_PER_MICRO: f64 = 1_000.0;
+
 /// What the costs consist of, in words.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Details {
@@ -19,7 +21,7 @@ pub(super) struct Details {
     pub(super) system_calls: String,
 }
 
-/// Runs a workload under each tool, shorter and longer, and takes the differences.
+/// Runs a workload under each tool, or under a clock, shorter and longer, and takes the differences.
 ///
 /// # Errors
 /// When a run fails.
@@ -27,9 +29,17 @@ pub(super) fn count(program: &Program, workload: &Workload) -> Result<(Costs, De
     let [short, long] = workload.runs;
     let operations = long - short;
 
-    let (least, least_said) = callgrind::run(program, workload, short)?;
-    let (most, most_said) = callgrind::run(program, workload, long)?;
-    let instructions = each(least, most, operations);
+    let (mut instructions, mut cpu_time) = (None, None);
+    let (least_said, most_said) = if workload.is_timed() {
+        let (least, most) = (program.run(workload, short)?, program.run(workload, long)?);
+        cpu_time = Some(each(least.cpu_nanos, most.cpu_nanos, operations) / NANOS_PER_MICRO);
+        (least, most)
+    } else {
+        let (least, least_said) = callgrind::run(program, workload, short)?;
+        let (most, most_said) = callgrind::run(program, workload, long)?;
+        instructions = Some(each(least, most, operations));
+        (least_said, most_said)
+    };
     let allocations = each(least_said.allocations, most_said.allocations, operations);
     let bytes = each(least_said.bytes, most_said.bytes, operations);
 
@@ -38,7 +48,7 @@ pub(super) fn count(program: &Program, workload: &Workload) -> Result<(Costs, De
     let calls = calls_each(&least, &most, operations);
     let system_calls = calls.iter().map(|(_, calls)| calls).sum();
     Ok((
-        Costs { instructions, allocations, system_calls },
+        Costs { instructions, cpu_time, allocations, system_calls },
         Details { allocations: size(bytes), system_calls: breakdown(&calls) },
     ))
 }

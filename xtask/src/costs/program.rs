@@ -1,40 +1,19 @@
-//! The workloads' program: building it, and running it under a tool.
+//! The workloads' program, and running it under a tool.
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use cargo_metadata::Message;
 use serde::Deserialize;
 use testkit::Cluster;
 
 use super::workload::Workload;
 use crate::workspace;
 
-const PACKAGE: &str = "chopin-pg-costs";
-
-/// Builds the program as a user's release build would be, and says where it is.
-///
-/// # Errors
-/// When it does not compile.
-pub(super) fn build() -> Result<PathBuf> {
-    let mut cargo = workspace::cargo();
-    cargo.args(["build", "--release", "--package", PACKAGE]);
-    cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
-    let mut building = cargo.spawn().context("cannot start cargo")?;
-    let stdout = building.stdout.take().context("cargo has no stdout")?;
-    let mut executable = None;
-    for message in Message::parse_stream(BufReader::new(stdout)) {
-        if let Message::CompilerArtifact(artifact) = message? {
-            executable = artifact.executable.or(executable);
-        }
-    }
-    ensure!(building.wait()?.success(), "{PACKAGE} does not compile");
-    Ok(executable.with_context(|| format!("cargo built no program {PACKAGE}"))?.into())
-}
+/// The package of the program.
+pub(super) const PACKAGE: &str = "chopin-pg-costs";
 
 /// What the program says of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -42,6 +21,7 @@ pub(super) struct Said {
     pub(super) operations: u32,
     pub(super) allocations: u64,
     pub(super) bytes: u64,
+    pub(super) cpu_nanos: u64,
 }
 
 impl Said {
@@ -88,12 +68,32 @@ impl Program {
         operations: u32,
     ) -> Result<Said> {
         let mut command = Command::new(tool);
-        command.args(options).arg(&self.executable).args([workload.name, &operations.to_string()]);
+        command.args(options).arg(&self.executable);
+        self.run_to_its_end(command, &format!("{PACKAGE} under {tool}"), workload, operations)
+    }
+
+    /// Runs a workload under no tool.
+    ///
+    /// # Errors
+    /// When the program fails: the error has what it said.
+    pub(super) fn run(&self, workload: &Workload, operations: u32) -> Result<Said> {
+        self.run_to_its_end(Command::new(&self.executable), PACKAGE, workload, operations)
+    }
+
+    /// Runs a command that only lacks the program's arguments.
+    fn run_to_its_end(
+        &self,
+        mut command: Command,
+        what: &str,
+        workload: &Workload,
+        operations: u32,
+    ) -> Result<Said> {
+        command.args([workload.name, &operations.to_string()]);
         command.arg(&self.socket_folder).args([&self.port.to_string(), self.user]);
-        let output = command.output().with_context(|| format!("cannot start {tool}"))?;
+        let output = command.output().with_context(|| format!("cannot start {what}"))?;
         let stderr = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
-            bail!("{PACKAGE} under {tool} fails, {}: {}", output.status, stderr.trim());
+            bail!("{what} fails, {}: {}", output.status, stderr.trim());
         }
         let said = Said::read(String::from_utf8_lossy(&output.stdout).trim())?;
         ensure!(
@@ -111,8 +111,11 @@ mod tests {
 
     #[test]
     fn what_the_program_says_is_read() {
-        let said = Said::read(r#"{"operations":200,"allocations":3,"bytes":96}"#).unwrap();
-        assert_eq!(said, Said { operations: 200, allocations: 3, bytes: 96 });
+        let said = Said::read(r#"{"operations":200,"allocations":3,"bytes":96,"cpu_nanos":7}"#);
+        assert_eq!(
+            said.unwrap(),
+            Said { operations: 200, allocations: 3, bytes: 96, cpu_nanos: 7 }
+        );
         let error = Said::read("hello").unwrap_err();
         assert_eq!(error.to_string(), "chopin-pg-costs printed \"hello\"");
     }

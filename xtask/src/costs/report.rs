@@ -15,17 +15,20 @@ pub(super) struct Measured {
 
 impl Measured {
     fn is_marked(&self, cost: Cost) -> bool {
-        self.workload.is_marked(cost, self.costs.get(cost))
+        self.costs.get(cost).is_some_and(|counted| self.workload.is_marked(cost, counted))
     }
 
     fn details(&self, cost: Cost) -> &str {
         match cost {
-            Cost::Instructions => "",
+            Cost::Instructions | Cost::CpuTime => "",
             Cost::Allocations => &self.details.allocations,
             Cost::SystemCalls => &self.details.system_calls,
         }
     }
 }
+
+/// How far apart the instructions of two forms of a workload may be, as a part of one.
+const SAME: f64 = 0.1;
 
 /// One line of the table: its cells.
 type Line = [String; 9];
@@ -44,8 +47,10 @@ const LEGEND: &str = "! more than twice the goal";
 pub(super) fn table(measured: &[Measured]) -> String {
     let mut lines = vec![HEADINGS.map(str::to_owned)];
     for measured in measured {
-        for cost in Cost::ALL {
-            lines.push(line(measured, cost));
+        let counts =
+            Cost::ALL.into_iter().filter_map(|cost| Some((cost, measured.costs.get(cost)?)));
+        for (place, (cost, counted)) in counts.enumerate() {
+            lines.push(line(measured, cost, counted, place == 0));
         }
     }
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
@@ -69,13 +74,12 @@ pub(super) fn table(measured: &[Measured]) -> String {
     table
 }
 
-fn line(measured: &Measured, cost: Cost) -> Line {
-    let Measured { workload, costs, baseline, .. } = measured;
-    let (counted, goal) = (costs.get(cost), workload.goal(cost));
-    let before = baseline.map(|before| before.get(cost));
+fn line(measured: &Measured, cost: Cost, counted: f64, is_first: bool) -> Line {
+    let Measured { workload, baseline, .. } = measured;
+    let goal = workload.goal(cost);
+    let before = baseline.and_then(|before| before.get(cost));
     // As wide as the mark, so that the numbers stand below each other.
     let mark = if measured.is_marked(cost) { MARK } else { " " };
-    let is_first = cost == Cost::ALL[0];
     let once = |text: &str| if is_first { text.to_owned() } else { String::new() };
     [
         once(workload.name),
@@ -90,10 +94,10 @@ fn line(measured: &Measured, cost: Cost) -> Line {
     ]
 }
 
-/// Instructions as whole numbers, the others to a hundredth of the finest goal.
+/// Instructions and microseconds as whole numbers, the others to a hundredth of the finest goal.
 fn number(cost: Cost, value: f64) -> String {
     match cost {
-        Cost::Instructions => with_separators(&format!("{value:.0}")),
+        Cost::Instructions | Cost::CpuTime => with_separators(&format!("{value:.0}")),
         Cost::Allocations | Cost::SystemCalls => format!("{value:.4}"),
     }
 }
@@ -134,10 +138,11 @@ pub(super) fn over_the_goal(measured: &[Measured]) -> Vec<String> {
     let mut failures = Vec::new();
     for Measured { workload, costs, .. } in measured {
         for cost in Cost::ALL {
-            let counted = costs.get(cost);
-            if !workload.is_over_goal(cost, counted) {
+            let Some(counted) =
+                costs.get(cost).filter(|counted| workload.is_over_goal(cost, *counted))
+            else {
                 continue;
-            }
+            };
             failures.push(format!(
                 "{}: {} {}, over the goal of {}",
                 workload.name,
@@ -160,7 +165,9 @@ pub(super) fn over_the_baseline(measured: &[Measured]) -> Vec<String> {
             continue;
         };
         for cost in Cost::ALL {
-            let (before, now) = (baseline.get(cost), costs.get(cost));
+            let (Some(before), Some(now)) = (baseline.get(cost), costs.get(cost)) else {
+                continue;
+            };
             if has_grown(cost, before, now) {
                 failures.push(format!(
                     "{name}: {} {}, grown from {}",
@@ -174,13 +181,41 @@ pub(super) fn over_the_baseline(measured: &[Measured]) -> Vec<String> {
     failures
 }
 
+/// The forms of a workload whose instructions are not those of the workload itself, by more than a
+/// tenth.
+pub(super) fn unlike_their_family(measured: &[Measured]) -> Vec<String> {
+    let mut failures = Vec::new();
+    for Measured { workload, costs, .. } in measured {
+        let family = workload
+            .variant_of
+            .and_then(|name| measured.iter().find(|measured| measured.workload.name == name));
+        let (Some(family), Some(now)) = (family, costs.instructions) else {
+            continue;
+        };
+        let Some(there) = family.costs.instructions else {
+            continue;
+        };
+        if (now / there - 1.0).abs() > SAME {
+            failures.push(format!(
+                "{}: {} instructions, and {} has {}: more than a tenth apart",
+                workload.name,
+                number(Cost::Instructions, now),
+                family.workload.name,
+                number(Cost::Instructions, there)
+            ));
+        }
+    }
+    failures
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn measured(name: &str, now: [f64; 3], before: Option<[f64; 3]>) -> Measured {
         let costs = |[instructions, allocations, system_calls]: [f64; 3]| Costs {
-            instructions,
+            instructions: Some(instructions),
+            cpu_time: None,
             allocations,
             system_calls,
         };
@@ -225,6 +260,35 @@ w2  the same, 100 in a pipeline, one Sync  instructions     1,230   600  2.05!
 ";
         let measured = [measured("w2", [1_230.0, 0.0, 0.03], None)];
         assert_eq!(table(&measured), expected.trim_start_matches('\n'));
+    }
+
+    #[test]
+    fn what_is_timed_has_its_time_in_place_of_instructions() {
+        let mut w5 = measured("w5", [0.0, 101.0, 20.5], None);
+        (w5.costs.instructions, w5.costs.cpu_time) = (None, Some(1_612.3));
+        let expected = "
+    workload                                 per operation      counted  goal  ratio  before  change
+w5  connect, SCRAM-SHA-256, select 1, close  CPU microseconds     1,612   800  2.02!
+                                             allocations       101.0000
+                                             system calls       20.5000                               poll 1.00
+! more than twice the goal
+";
+        assert_eq!(table(&[w5]), expected.trim_start_matches('\n'));
+    }
+
+    #[test]
+    fn forms_of_a_workload_that_are_more_than_a_tenth_apart_fail() {
+        let two = |other| {
+            [measured("w6", [1_000.0, 0.0, 2.0], None), measured("w6k", [other, 0.0, 2.0], None)]
+        };
+        assert_eq!(unlike_their_family(&two(1_099.0)), [""; 0]);
+        assert_eq!(unlike_their_family(&two(901.0)), [""; 0]);
+        assert_eq!(
+            unlike_their_family(&two(1_101.0)),
+            ["w6k: 1,101 instructions, and w6 has 1,000: more than a tenth apart"]
+        );
+        assert_eq!(unlike_their_family(&two(899.0)).len(), 1);
+        assert_eq!(unlike_their_family(&two(1_101.0)[1..]), [""; 0]);
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //!
 //! * `address` knows where the server is without asking (the asking is
 //!   [`PgConfig::resolve`], on the floor of the connections);
-//! * `builder` has the methods that change and read single settings;
+//! * `builder` has the methods that change and read single settings, `tcp` those that only TCP has;
 //! * `url` cuts a connection URL into settings, `percent` decodes the pieces;
 //! * `execution_mode` and `protocol_version` have the settings that are a choice of names;
 //! * `settings` has libpq's keywords, their values and the defaults.
@@ -21,6 +21,7 @@ mod execution_mode;
 mod percent;
 mod protocol_version;
 mod settings;
+mod tcp;
 mod url;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ use std::time::Duration;
 use self::address::{Resolved, is_numeric};
 pub use self::execution_mode::ExecutionMode;
 pub use self::protocol_version::ProtocolVersion;
+use self::tcp::TcpSettings;
 use crate::crypto::SecretString;
 use crate::error::{PgError, PgResult};
 
@@ -100,6 +102,7 @@ pub struct PgConfig {
     application_name: Option<String>,
     options: Option<String>,
     connect_timeout: ConnectTimeout,
+    tcp: TcpSettings,
     io_timeout: Duration,
     drain_timeout: Duration,
     max_message_size: usize,
@@ -181,6 +184,7 @@ impl PgConfig {
             application_name: None,
             options: None,
             connect_timeout: ConnectTimeout::IoTimeout,
+            tcp: TcpSettings::default(),
             io_timeout: DEFAULT_IO_TIMEOUT,
             drain_timeout: Self::DEFAULT_DRAIN_TIMEOUT,
             max_message_size: Self::MAX_MESSAGE_SIZE,
@@ -219,6 +223,10 @@ impl PgConfig {
     /// | `application_name` | see [`application_name`](Self::application_name) |
     /// | `options` | see [`options`](Self::options) |
     /// | `connect_timeout` | seconds; zero or less: no limit; absent: `io_timeout` limits |
+    /// | `keepalives` | 0: off; see [`keepalives`](Self::keepalives) |
+    /// | `keepalives_idle`, `keepalives_interval` | seconds; zero or less: the system's |
+    /// | `keepalives_count` | a number; zero or less: the system's |
+    /// | `tcp_user_timeout` | milliseconds; zero or less: the system's |
     /// | `client_encoding` | `UTF8` or `auto`: text is always UTF8 |
     /// | `max_protocol_version` | `3.0`, `3.2` or `latest` |
     /// | `sslmode` | `disable`, `allow` or `prefer`: plaintext, as this build has no TLS |

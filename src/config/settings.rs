@@ -26,13 +26,18 @@ pub(super) enum Keyword {
     Sslmode,
     ApplicationName,
     ConnectTimeout,
+    Keepalives,
+    KeepalivesIdle,
+    KeepalivesInterval,
+    KeepalivesCount,
+    TcpUserTimeout,
     Options,
     ClientEncoding,
     MaxProtocolVersion,
 }
 
 /// In the order in which errors list them.
-const KEYWORDS: [(&str, Keyword); 12] = [
+const KEYWORDS: [(&str, Keyword); 17] = [
     ("host", Keyword::Host),
     ("hostaddr", Keyword::Hostaddr),
     ("port", Keyword::Port),
@@ -42,22 +47,23 @@ const KEYWORDS: [(&str, Keyword); 12] = [
     ("sslmode", Keyword::Sslmode),
     ("application_name", Keyword::ApplicationName),
     ("connect_timeout", Keyword::ConnectTimeout),
+    ("keepalives", Keyword::Keepalives),
+    ("keepalives_idle", Keyword::KeepalivesIdle),
+    ("keepalives_interval", Keyword::KeepalivesInterval),
+    ("keepalives_count", Keyword::KeepalivesCount),
+    ("tcp_user_timeout", Keyword::TcpUserTimeout),
     ("options", Keyword::Options),
     ("client_encoding", Keyword::ClientEncoding),
     ("max_protocol_version", Keyword::MaxProtocolVersion),
 ];
 
 /// The other settings of libpq 18: good names, which deserve another answer than a misspelt one.
-const NOT_SUPPORTED: [&str; 40] = [
+const NOT_SUPPORTED: [&str; 35] = [
     "channel_binding",
     "fallback_application_name",
     "gssdelegation",
     "gssencmode",
     "gsslib",
-    "keepalives",
-    "keepalives_count",
-    "keepalives_idle",
-    "keepalives_interval",
     "krbsrvname",
     "load_balance_hosts",
     "min_protocol_version",
@@ -88,7 +94,6 @@ const NOT_SUPPORTED: [&str; 40] = [
     "sslrootcert",
     "sslsni",
     "target_session_attrs",
-    "tcp_user_timeout",
 ];
 
 impl Keyword {
@@ -123,6 +128,11 @@ pub(super) struct Settings {
     sslmode: Option<String>,
     application_name: Option<String>,
     connect_timeout: Option<String>,
+    keepalives: Option<String>,
+    keepalives_idle: Option<String>,
+    keepalives_interval: Option<String>,
+    keepalives_count: Option<String>,
+    tcp_user_timeout: Option<String>,
     options: Option<String>,
     client_encoding: Option<String>,
     max_protocol_version: Option<String>,
@@ -144,6 +154,11 @@ impl Settings {
             Keyword::Sslmode => &mut self.sslmode,
             Keyword::ApplicationName => &mut self.application_name,
             Keyword::ConnectTimeout => &mut self.connect_timeout,
+            Keyword::Keepalives => &mut self.keepalives,
+            Keyword::KeepalivesIdle => &mut self.keepalives_idle,
+            Keyword::KeepalivesInterval => &mut self.keepalives_interval,
+            Keyword::KeepalivesCount => &mut self.keepalives_count,
+            Keyword::TcpUserTimeout => &mut self.tcp_user_timeout,
             Keyword::Options => &mut self.options,
             Keyword::ClientEncoding => &mut self.client_encoding,
             Keyword::MaxProtocolVersion => &mut self.max_protocol_version,
@@ -183,7 +198,25 @@ impl Settings {
         config.application_name = given(self.application_name);
         config.options = given(self.options);
         if let Some(seconds) = self.connect_timeout {
-            config = config.connect_timeout(parse_connect_timeout(&seconds)?);
+            config = config.connect_timeout(parse_seconds("connect_timeout", &seconds)?);
+        }
+        if let Some(number) = self.keepalives {
+            config = config.keepalives(parse_whole("keepalives", &number, "number")? != 0);
+        }
+        if let Some(seconds) = self.keepalives_idle {
+            config = config.keepalives_idle(parse_seconds("keepalives_idle", &seconds)?);
+        }
+        if let Some(seconds) = self.keepalives_interval {
+            config = config.keepalives_interval(parse_seconds("keepalives_interval", &seconds)?);
+        }
+        if let Some(number) = self.keepalives_count {
+            let count = parse_whole("keepalives_count", &number, "number")?;
+            config = config.keepalives_count(u32::try_from(count).ok());
+        }
+        if let Some(number) = self.tcp_user_timeout {
+            let timeout = parse_whole("tcp_user_timeout", &number, "number of milliseconds")?;
+            let timeout = u64::try_from(timeout).ok().map(Duration::from_millis);
+            config = config.tcp_user_timeout(timeout);
         }
         if let Some(version) = self.max_protocol_version {
             config.max_protocol_version = parse_protocol_version(&version)?;
@@ -241,14 +274,17 @@ fn parse_port(text: &str) -> PgResult<u16> {
     }
 }
 
-/// Whole seconds; zero and negative numbers mean no limit.
-fn parse_connect_timeout(text: &str) -> PgResult<Option<Duration>> {
-    match text.trim_ascii().parse::<i32>() {
-        Ok(seconds) => Ok(u64::try_from(seconds).ok().map(Duration::from_secs)),
-        Err(_) => Err(PgError::Config(format!(
-            "connect_timeout {text:?} is not a whole number of seconds"
-        ))),
-    }
+/// The value of `keyword`, a number as libpq takes it; `number` says of what, for the error.
+fn parse_whole(keyword: &str, text: &str, number: &str) -> PgResult<i32> {
+    text.trim_ascii()
+        .parse()
+        .map_err(|_| PgError::Config(format!("{keyword} {text:?} is not a whole {number}")))
+}
+
+/// Whole seconds; negative numbers are as good as zero, which means that there are none.
+fn parse_seconds(keyword: &str, text: &str) -> PgResult<Option<Duration>> {
+    let seconds = parse_whole(keyword, text, "number of seconds")?;
+    Ok(u64::try_from(seconds).ok().map(Duration::from_secs))
 }
 
 fn parse_protocol_version(text: &str) -> PgResult<ProtocolVersion> {
@@ -367,7 +403,8 @@ mod tests {
             error(&[("sslmod", "x")]),
             "invalid configuration: unknown setting \"sslmod\"; the known ones are host, \
              hostaddr, port, user, password, dbname, sslmode, application_name, connect_timeout, \
-             options, client_encoding, max_protocol_version"
+             keepalives, keepalives_idle, keepalives_interval, keepalives_count, \
+             tcp_user_timeout, options, client_encoding, max_protocol_version"
         );
         // Our own settings are no keywords, so that they never collide with a later libpq.
         for name in ["io_timeout", "Host", "", "HOST", "host "] {
@@ -414,6 +451,36 @@ mod tests {
         for text in ["", "1.5", "10s", "2147483648"] {
             let error = error(&[("connect_timeout", text)]);
             assert!(error.contains("is not a whole number of seconds"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn b6_h26_the_settings_of_tcp_are_whole_numbers_and_zero_or_less_is_the_systems() {
+        let config = |name, text| config(&[(name, text)], &[("USER", "ada")]).unwrap();
+        for (text, keepalives) in [("1", true), (" 2 ", true), ("-1", true), ("0", false)] {
+            assert_eq!(config("keepalives", text).get_keepalives(), keepalives, "{text:?}");
+        }
+        for (text, value) in [(" 7 ", Some(7)), ("0", None), ("-7", None)] {
+            let seconds = value.map(|value: u32| Duration::from_secs(value.into()));
+            assert_eq!(config("keepalives_idle", text).get_keepalives_idle(), seconds);
+            assert_eq!(config("keepalives_interval", text).get_keepalives_interval(), seconds);
+            assert_eq!(config("keepalives_count", text).get_keepalives_count(), value);
+            let milliseconds = value.map(|value| Duration::from_millis(value.into()));
+            assert_eq!(config("tcp_user_timeout", text).get_tcp_user_timeout(), milliseconds);
+        }
+        for (name, what) in [
+            ("keepalives", "number"),
+            ("keepalives_idle", "number of seconds"),
+            ("keepalives_interval", "number of seconds"),
+            ("keepalives_count", "number"),
+            ("tcp_user_timeout", "number of milliseconds"),
+        ] {
+            for text in ["", "on", "1.5", "10s", "2147483648"] {
+                assert_eq!(
+                    error(&[(name, text)]),
+                    format!("invalid configuration: {name} {text:?} is not a whole {what}")
+                );
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::config::PgConfig;
 use crate::error::{PgError, PgResult};
-use crate::net::{self, Address};
+use crate::net::{self, Address, TcpOptions};
 
 impl PgConfig {
     /// Looks the host up, once: every later connect with this configuration and its clones goes to
@@ -53,11 +53,24 @@ pub(super) fn addresses(config: &PgConfig) -> io::Result<Vec<Address>> {
     if let Some(path) = config.socket_path() {
         return Ok(vec![Address::Unix(path)]);
     }
+    let options = tcp_options(config);
+    let tcp = |address| Address::Tcp(address, options);
     if let (None, Some(found)) = (config.get_hostaddr(), config.resolved_addresses()) {
-        return Ok(found.map(Address::Tcp).collect());
+        return Ok(found.map(tcp).collect());
     }
     let host = config.get_hostaddr().unwrap_or(&config.host);
-    Ok(net::look_up(host, config.port)?.into_iter().map(Address::Tcp).collect())
+    Ok(net::look_up(host, config.port)?.into_iter().map(tcp).collect())
+}
+
+/// What the configuration says of TCP.
+fn tcp_options(config: &PgConfig) -> TcpOptions {
+    TcpOptions {
+        keepalives: config.get_keepalives(),
+        keepalives_idle: config.get_keepalives_idle(),
+        keepalives_interval: config.get_keepalives_interval(),
+        keepalives_count: config.get_keepalives_count(),
+        user_timeout: config.get_tcp_user_timeout(),
+    }
 }
 
 #[cfg(test)]
@@ -76,7 +89,7 @@ mod tests {
         addresses
             .iter()
             .map(|address| match address {
-                Address::Tcp(address) => address.to_string(),
+                Address::Tcp(address, _) => address.to_string(),
                 Address::Unix(path) => path.display().to_string(),
             })
             .collect()

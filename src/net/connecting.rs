@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use super::poll::Source;
 use super::socket::Socket;
+use super::tcp_options::TcpOptions;
 
-/// Where to connect to.
+/// Where to connect to, and how.
 #[derive(Clone, Debug)]
 pub(crate) enum Address {
     /// A Unix-domain socket.
     Unix(PathBuf),
     /// A TCP port.
-    Tcp(SocketAddr),
+    Tcp(SocketAddr, TcpOptions),
 }
 
 /// The addresses of a host name, or the one that `host` spells out; never none.
@@ -100,7 +101,7 @@ impl Connecting {
     /// Tries an address: the socket, and whether it is connected already.
     fn attempt(&mut self, address: Address, now: Instant) -> io::Result<(Socket, bool)> {
         match address {
-            Address::Tcp(address) => Ok((Socket::connect_tcp(&address)?, false)),
+            Address::Tcp(address, options) => Ok((Socket::connect_tcp(address, options)?, false)),
             // A Unix-domain socket is connected at once, unless its queue is full.
             Address::Unix(path) => {
                 let (socket, connected) = Socket::connect_unix(&path)?;
@@ -126,7 +127,7 @@ mod tests {
         let refusing = socket(AddressFamily::INET, SocketType::STREAM, None)?;
         bind(&refusing, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let socket = TcpListener::from(refusing);
-        let address = Address::Tcp(socket.local_addr()?);
+        let address = Address::Tcp(socket.local_addr()?, TcpOptions::default());
         Ok((socket.into(), address))
     }
 
@@ -134,7 +135,7 @@ mod tests {
     fn b23_the_addresses_of_a_host_are_tried_one_after_the_other() -> io::Result<()> {
         let (_kept, refusing) = refusing()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let listening = Address::Tcp(listener.local_addr()?);
+        let listening = Address::Tcp(listener.local_addr()?, TcpOptions::default());
         let addresses = vec![refusing.clone(), refusing.clone(), listening, refusing];
         let (mut socket, connecting) = Connecting::start(addresses, Instant::now())?;
         let mut connecting = connecting.expect("a TCP connect takes its time");
@@ -147,7 +148,7 @@ mod tests {
         descriptors.dedup();
         assert_eq!(descriptors.len(), 3, "{descriptors:?}");
         // Whoever wants another connection to the same server knows where it is.
-        assert!(matches!(socket.address(), Address::Tcp(to) if *to == listener.local_addr()?));
+        assert!(matches!(socket.address(), Address::Tcp(to, _) if *to == listener.local_addr()?));
         listener.accept()?;
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::Address;
+use super::{Address, TcpOptions};
 
 /// A non-blocking stream over TCP or a Unix-domain socket; closed when it is dropped.
 #[derive(Debug)]
@@ -28,12 +28,19 @@ const LONGEST_SEND: usize = 1 << 30;
 impl Socket {
     /// Begins to connect to an address. Whether it worked is told by
     /// [`connect_result`](Self::connect_result) once the socket is writable.
-    pub(super) fn connect_tcp(address: &SocketAddr) -> io::Result<Self> {
+    pub(super) fn connect_tcp(address: SocketAddr, options: TcpOptions) -> io::Result<Self> {
         let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        let socket = Self::new(family, Address::Tcp(*address))?;
+        let socket = Self::new(family, Address::Tcp(address, options))?;
         // Requests are small and go out whole: waiting for more to send would only delay them.
-        socket.set_option(libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
-        socket.connect(&RawAddress::tcp(address)?)?;
+        socket.set_option(libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+        // Before it connects, so that they bound the handshake too.
+        for option in options.to_set() {
+            socket.set_option(option.level, option.name, option.value).map_err(|error| {
+                let text = format!("{} = {}: {error}", option.setting, option.value);
+                io::Error::new(error.kind(), text)
+            })?;
+        }
+        socket.connect(&RawAddress::tcp(&address)?)?;
         Ok(socket)
     }
 
@@ -63,7 +70,7 @@ impl Socket {
         // SAFETY: as above.
         check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
         #[cfg(target_vendor = "apple")]
-        socket.set_option(libc::SOL_SOCKET, libc::SO_NOSIGPIPE)?;
+        socket.set_option(libc::SOL_SOCKET, libc::SO_NOSIGPIPE, 1)?;
         Ok(socket)
     }
 
@@ -79,17 +86,21 @@ impl Socket {
         Ok(())
     }
 
-    /// Switches a boolean socket option on.
-    fn set_option(&self, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
-        let on: libc::c_int = 1;
-        // SAFETY: the pointer and the length describe `on`, which setsockopt(2) only reads.
+    /// Sets an integer socket option; 1 switches a boolean one on.
+    fn set_option(
+        &self,
+        level: libc::c_int,
+        option: libc::c_int,
+        value: libc::c_int,
+    ) -> io::Result<()> {
+        // SAFETY: the pointer and the length describe `value`, which setsockopt(2) only reads.
         check(unsafe {
             libc::setsockopt(
                 self.fd.as_raw_fd(),
                 level,
                 option,
-                std::ptr::from_ref(&on).cast(),
-                socket_length(size_of_val(&on))?,
+                std::ptr::from_ref(&value).cast(),
+                socket_length(size_of_val(&value))?,
             )
         })?;
         Ok(())

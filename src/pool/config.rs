@@ -86,6 +86,7 @@ pub struct PgPoolConfig {
     connection_timeout: Option<Duration>,
     test_on_checkout: bool,
     validation_query: Option<String>,
+    validation_timeout: Duration,
     auto_reconnect: bool,
     reset_policy: ResetPolicy,
     reset_timeout: Duration,
@@ -107,6 +108,7 @@ impl Default for PgPoolConfig {
             connection_timeout: None,
             test_on_checkout: false,
             validation_query: None,
+            validation_timeout: Duration::from_secs(1),
             auto_reconnect: true,
             reset_policy: ResetPolicy::default(),
             reset_timeout: Duration::from_secs(5),
@@ -177,7 +179,8 @@ impl PgPoolConfig {
     /// [`validation_query`](Self::validation_query), before it is given out; `false` unless set.
     ///
     /// Without it a connection is looked at without a round trip, which finds every end that the
-    /// server or the network has told of.
+    /// server or the network has told of. A server that has vanished without a word is found by a
+    /// question only; see [`validation_timeout`](Self::validation_timeout).
     #[must_use]
     pub fn test_on_checkout(mut self, test: bool) -> Self {
         self.test_on_checkout = test;
@@ -189,6 +192,19 @@ impl PgPoolConfig {
     #[must_use]
     pub fn validation_query(mut self, sql: impl Into<String>) -> Self {
         self.validation_query = Some(sql.into());
+        self
+    }
+
+    /// How long the sign of life may take that [`test_on_checkout`](Self::test_on_checkout) asks for;
+    /// one second unless set, and never more than half of the
+    /// [`checkout_timeout`](Self::checkout_timeout): a connection that does not answer in this time is
+    /// closed, and there must be time left for another one.
+    ///
+    /// When one has not answered, all others that are idle are asked at once, as they may have lost the
+    /// same server; nobody waits for them, a new connection is opened meanwhile.
+    #[must_use]
+    pub fn validation_timeout(mut self, timeout: Duration) -> Self {
+        self.validation_timeout = timeout;
         self
     }
 
@@ -319,6 +335,11 @@ impl PgPoolConfig {
         self.validation_query.as_deref()
     }
 
+    /// See [`validation_timeout`](Self::validation_timeout).
+    pub fn get_validation_timeout(&self) -> Duration {
+        self.validation_timeout
+    }
+
     /// See [`auto_reconnect`](Self::auto_reconnect).
     pub fn get_auto_reconnect(&self) -> bool {
         self.auto_reconnect
@@ -344,6 +365,15 @@ impl PgPoolConfig {
         self.max_waiting
     }
 
+    /// How long a sign of life may take: the setting that says so, and its value.
+    pub(super) fn validation_limit(&self) -> (&'static str, Duration) {
+        let half = self.checkout_timeout / 2;
+        match half.is_zero() || self.validation_timeout <= half {
+            true => ("validation_timeout", self.validation_timeout),
+            false => ("half of checkout_timeout", half),
+        }
+    }
+
     /// Whether the settings make sense together.
     ///
     /// # Errors
@@ -359,6 +389,11 @@ impl PgPoolConfig {
                 "min_size ({}) is more than max_size ({})",
                 self.min_size, self.max_size
             ));
+        }
+        if self.validation_timeout.is_zero() {
+            return wrong(
+                "validation_timeout is zero, so that no connection could answer in time".to_owned(),
+            );
         }
         Ok(())
     }
@@ -380,6 +415,7 @@ impl fmt::Debug for PgPoolConfig {
             .field("connection_timeout", &self.connection_timeout)
             .field("test_on_checkout", &self.test_on_checkout)
             .field("validation_query", &self.validation_query)
+            .field("validation_timeout", &self.validation_timeout)
             .field("auto_reconnect", &self.auto_reconnect)
             .field("reset_policy", &self.reset_policy)
             .field("reset_timeout", &self.reset_timeout)

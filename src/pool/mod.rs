@@ -159,6 +159,8 @@ struct State {
     /// What is to be told.
     events: VecDeque<Told>,
     connects: Connects,
+    /// A connection has not given its sign of life in time; the others were not asked yet.
+    has_doubts: bool,
     closing: Option<Closing>,
     tickets: u64,
     stats: PoolStats,
@@ -286,6 +288,7 @@ impl PgPool {
             must_serve: false,
             events: VecDeque::new(),
             connects: Connects::default(),
+            has_doubts: false,
             closing,
             tickets: 0,
             stats: PoolStats::default(),
@@ -439,13 +442,14 @@ impl PgPool {
     pub fn stats(&self) -> PoolStats {
         let state = self.shared.state.borrow();
         let count = |phases: &[Phase]| state.slots.count(phases);
+        let opening = &[Phase::Connecting, Phase::Preparing, Phase::Checking, Phase::Doubted];
         PoolStats {
             size: state.slots.len(),
             max_size: state.config.get_max_size(),
             idle: count(&[Phase::Idle]),
             in_use: count(&[Phase::Held, Phase::Reserved]),
             multiplexed: count(&[Phase::Shared]),
-            connecting: count(&[Phase::Connecting, Phase::Preparing, Phase::Checking]),
+            connecting: count(opening),
             recovering: count(&[Phase::Draining, Phase::Resetting]),
             waiting: state.waiters.len(),
             queued_requests: state.queue.len(),

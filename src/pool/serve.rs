@@ -39,6 +39,7 @@ impl Shared {
     /// Gives what is free to those who wait, opens what is needed.
     pub(super) fn serve(&self) {
         self.state.borrow_mut().must_serve = false;
+        self.check_doubted();
         // Who has asked first is served first, whatever it is for.
         if self.state.borrow().is_request_first() {
             self.serve_queue();
@@ -110,14 +111,8 @@ impl Shared {
                     Err(refused) => error = Some(refused),
                 }
             } else if is_sound {
-                match self.start_check(connection) {
-                    Ok(()) => {
-                        drop(lifted);
-                        let state = &mut *self.state.borrow_mut();
-                        state.slots.set_phase(slot, Phase::Checking, state.now);
-                        state.note_change(slot);
-                        return CheckOut::Nothing;
-                    }
+                match self.start_check(slot, Phase::Checking, connection) {
+                    Ok(()) => return CheckOut::Nothing,
                     Err(failed) => error = Some(failed),
                 }
             }
@@ -128,15 +123,52 @@ impl Shared {
         }
     }
 
-    fn start_check(&self, connection: &mut PgConnection) -> PgResult<()> {
+    /// A connection has not given its sign of life in time: all others that are idle are asked, for
+    /// they may have lost the same server. One after the other they could use up the patience of
+    /// whoever waits.
+    fn check_doubted(&self) {
+        let doubted: Vec<usize> = {
+            let state = &mut *self.state.borrow_mut();
+            if !std::mem::take(&mut state.has_doubts) {
+                return;
+            }
+            let idle = std::mem::take(&mut state.idle);
+            let (doubted, fresh) = idle.into_iter().partition(|slot| state.needs_check(*slot));
+            state.idle = fresh;
+            doubted
+        };
+        for slot in doubted {
+            let Some(mut lifted) = self.lift(slot) else { continue };
+            let begun = self.start_check(slot, Phase::Doubted, lifted.connection());
+            drop(lifted);
+            if begun.is_err() {
+                self.state.borrow_mut().stats.broken += 1;
+                self.close(slot);
+            }
+        }
+    }
+
+    /// Asks a connection that was idle for a sign of life; `phase` says for whom.
+    fn start_check(
+        &self,
+        slot: usize,
+        phase: Phase,
+        connection: &mut PgConnection,
+    ) -> PgResult<()> {
         let (sql, submit) = {
             let state = self.state.borrow();
-            let limit = state.config.get_checkout_timeout();
-            let deadline = Deadline::after(Instant::now(), "checkout_timeout", limit);
+            let (setting, limit) = state.config.validation_limit();
+            let deadline = Deadline::after(Instant::now(), setting, limit);
             let sql = state.config.get_validation_query().map(str::to_owned);
             (sql, Submit::new(Delivery::Collect).deadline(deadline))
         };
-        begin_check(connection, sql.as_deref(), submit)
+        begin_check(connection, sql.as_deref(), submit)?;
+        let deadline = connection.deadline();
+        let state = &mut *self.state.borrow_mut();
+        state.slots.set_phase(slot, phase, state.now);
+        state.set_timer(slot, deadline);
+        state.note_change(slot);
+        Ok(())
     }
 
     /// A connection is of no use when it is to be given out; the error, if no other one may take its
@@ -148,12 +180,7 @@ impl Shared {
             state.config.get_auto_reconnect()
         };
         self.close(slot);
-        let why = error.map(|error| format!(": {error}")).unwrap_or_default();
-        (!is_replaced).then(|| {
-            PgError::PoolValidationFailed(format!(
-                "a connection was found dead when it was to be given out, and auto_reconnect is off{why}"
-            ))
-        })
+        (!is_replaced).then(|| found_dead(error))
     }
 
     /// The guard of a connection that was given out; `None` if it is gone.
@@ -302,10 +329,21 @@ impl State {
                 self.connects = Connects::default();
                 self.note_checked(slot, now);
             }
-            Some(Phase::Checking) => self.note_checked(slot, now),
+            Some(Phase::Checking | Phase::Doubted) => self.note_checked(slot, now),
             _ => {}
         }
         self.put_idle(slot);
+    }
+
+    /// A connection that was checked for somebody who waits did not prove to be alive.
+    pub(super) fn check_failed(&mut self, error: PgError) {
+        self.has_doubts |= matches!(error, PgError::Timeout(_));
+        if self.config.get_auto_reconnect() {
+            return;
+        }
+        if let Some(ticket) = self.pop_waiter() {
+            self.events.push_back(Told::AcquireFailed(ticket, found_dead(Some(error))));
+        }
     }
 
     fn note_checked(&mut self, slot: usize, now: Instant) {
@@ -495,6 +533,14 @@ impl State {
         let held = self.slots.count(&[Phase::Held, Phase::Reserved]);
         held == self.slots.len() && held >= self.config.get_max_size()
     }
+}
+
+/// The error of a checkout, when no other connection may take the place of a dead one.
+fn found_dead(error: Option<PgError>) -> PgError {
+    let why = error.map(|error| format!(": {error}")).unwrap_or_default();
+    PgError::PoolValidationFailed(format!(
+        "a connection was found dead when it was to be given out, and auto_reconnect is off{why}"
+    ))
 }
 
 /// Whether another attempt to connect would fail in the same way: the server refuses this login, or

@@ -56,6 +56,8 @@ pub(super) enum Phase {
     Preparing,
     /// Its sign of life is awaited.
     Checking,
+    /// Another one gave none in time, so it was asked too; nobody counts on its answer.
+    Doubted,
     /// Nobody uses it.
     Idle,
     /// It carries requests of many.

@@ -135,10 +135,11 @@ impl State {
             self.slots.len(),
             self.config.get_max_size()
         );
+        let opening = &[Phase::Connecting, Phase::Preparing, Phase::Checking, Phase::Doubted];
         let phases: [(&[Phase], &str); 5] = [
             (&[Phase::Held], "under guards"),
             (&[Phase::Reserved], "given out and not fetched"),
-            (&[Phase::Connecting, Phase::Preparing, Phase::Checking], "being opened or checked"),
+            (opening, "being opened or checked"),
             (&[Phase::Draining, Phase::Resetting], "being reset"),
             (&[Phase::Shared], "busy with submitted requests"),
         ];

@@ -134,7 +134,7 @@ impl Shared {
             Phase::Vacant | Phase::Held | Phase::Reserved => Ok(Verdict::Stay),
             Phase::Connecting => return self.go_on_connecting(connection),
             Phase::Preparing => return go_on_preparing(connection),
-            Phase::Checking => go_on_checking(connection),
+            Phase::Checking | Phase::Doubted => go_on_checking(connection),
             Phase::Idle => go_on_idle(connection),
             Phase::Shared => {
                 self.take_answers(slot, connection).map(|()| match connection.is_quiet() {
@@ -144,8 +144,12 @@ impl Shared {
             }
             Phase::Draining | Phase::Resetting => self.go_on_recovering(phase, connection),
         };
-        verdict.unwrap_or_else(|_| {
-            self.state.borrow_mut().stats.broken += 1;
+        verdict.unwrap_or_else(|error| {
+            let state = &mut *self.state.borrow_mut();
+            state.stats.broken += 1;
+            if phase == Phase::Checking {
+                state.check_failed(error);
+            }
             Verdict::Close
         })
     }
@@ -176,6 +180,7 @@ impl Shared {
     fn settle(&self, slot: usize, mut lifted: Lifted<'_>, verdict: Verdict) {
         let connection = lifted.connection();
         let (deadline, in_flight) = (connection.deadline(), connection.in_flight());
+        let is_holding = connection.is_holding();
         if let Verdict::Close | Verdict::ConnectFailed(_) = verdict {
             let dead = lifted.into_box();
             {
@@ -205,6 +210,8 @@ impl Shared {
                 _ => state.slots.get(slot).map_or(Phase::Vacant, |found| found.phase),
             };
             match phase {
+                // What is put on it now would wait, perhaps for a server that is gone.
+                Phase::Shared if is_holding => state.loads.set(slot, None),
                 Phase::Shared => state.loaded(slot, in_flight),
                 Phase::Idle => state.set_timer(slot, state.idle_moment(slot)),
                 Phase::Resetting => {

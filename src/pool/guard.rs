@@ -36,7 +36,8 @@ impl ConnectionGuard {
 
     /// What a poller is to watch of this connection from now on, if it is something else than before:
     /// as [`PgPool::update_sources`](super::PgPool::update_sources). Call it before waiting, after
-    /// anything was done with the connection by its non-blocking face.
+    /// anything was done with the connection by its non-blocking face. It sends what was submitted, and
+    /// the pool's [`deadline`](super::PgPool::deadline) includes the connection's from then on.
     ///
     /// # Errors
     ///
@@ -47,6 +48,7 @@ impl ConnectionGuard {
     ) -> io::Result<()> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         connection.flush();
+        self.shared.note_deadline(self.token, connection.deadline());
         self.shared.tell_changes(self.token, connection, change)
     }
 

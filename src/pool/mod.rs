@@ -217,9 +217,10 @@ pub enum PoolEvent {
         /// Why.
         error: PgError,
     },
-    /// A descriptor of a connection under a guard is ready: drive that guard
-    /// ([`PgConnection::drive`](crate::PgConnection::drive), `next_event`), and call its
-    /// [`update_sources`](ConnectionGuard::update_sources).
+    /// A descriptor of a connection under a guard is ready, or its deadline has come: drive that guard
+    /// ([`PgConnection::drive`](crate::PgConnection::drive), until it is idle, and `next_event`), and call
+    /// its [`update_sources`](ConnectionGuard::update_sources). There may be nothing to do after all, and
+    /// the guard may have been given back.
     GuardReady {
         /// That of the guard, by [`ConnectionGuard::token`].
         token: PoolToken,

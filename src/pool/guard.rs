@@ -37,7 +37,9 @@ impl ConnectionGuard {
     /// What a poller is to watch of this connection from now on, if it is something else than before:
     /// as [`PgPool::update_sources`](super::PgPool::update_sources). A program that keeps a guard while
     /// it waits calls it before each wait in which the connection has something new to wait for: when it
-    /// has just got the guard, and after it has done anything with it.
+    /// has just got the guard, and after it has done anything with it. It sends what
+    /// was submitted, and the pool's [`deadline`](super::PgPool::deadline) includes the connection's from
+    /// then on.
     ///
     /// # Errors
     ///
@@ -48,6 +50,7 @@ impl ConnectionGuard {
     ) -> io::Result<()> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         connection.flush();
+        self.shared.note_deadline(self.token, connection.deadline());
         self.shared.tell_changes(self.token, connection, change)
     }
 

@@ -101,8 +101,7 @@ use crate::net::{Source, wait};
 ///    requests on guards);
 /// 3. calls [`update_sources`](Self::update_sources), which sends what was submitted and says what the
 ///    poller is to watch from now on. A guard that is kept while the loop waits has an
-///    [`update_sources`](ConnectionGuard::update_sources) of its own, and a
-///    [`deadline`](crate::PgConnection::deadline);
+///    [`update_sources`](ConnectionGuard::update_sources) of its own;
 /// 4. waits until a source is ready or the [`deadline`](Self::deadline) has come.
 ///
 /// Growing, logging in, checking, resetting, closing and cancelling are states of the connections, on
@@ -220,9 +219,10 @@ pub enum PoolEvent {
         /// Why.
         error: PgError,
     },
-    /// A descriptor of a connection under a guard is ready: drive that guard
-    /// ([`PgConnection::drive`](crate::PgConnection::drive), `next_event`), and call its
-    /// [`update_sources`](ConnectionGuard::update_sources).
+    /// A descriptor of a connection under a guard is ready, or its deadline has come: drive that guard
+    /// ([`PgConnection::drive`](crate::PgConnection::drive), until it is idle, and `next_event`), and call
+    /// its [`update_sources`](ConnectionGuard::update_sources). There may be nothing to do after all, and
+    /// the guard may have been given back.
     GuardReady {
         /// That of the guard, by [`ConnectionGuard::token`].
         token: PoolToken,

@@ -142,6 +142,8 @@ impl Shared {
         state.queue.push_back(Queued { ticket, sql: sql.into(), params, deadline });
         state.stats.requests += 1;
         state.stats.most_queued_requests = state.stats.most_queued_requests.max(state.queue.len());
+        // The next drive comes at once, if it may open a connection for it.
+        state.must_serve |= state.slots.len() < state.config.get_max_size();
         Ok(ticket)
     }
 

@@ -357,7 +357,9 @@ impl State {
         self.slots.set_phase(slot, Phase::Reserved, self.now);
         if let Some(found) = self.slots.get_mut(slot) {
             found.checked = None;
+            // What was to be done is done; a guard enters a time of its own.
             found.is_ready = false;
+            found.timer = None;
         }
         let in_use = self.slots.count(&[Phase::Held, Phase::Reserved]);
         self.stats.most_in_use = self.stats.most_in_use.max(in_use);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::Instant;
 
 use super::slots::{Phase, PoolToken};
 use super::{PgPool, Shared};
@@ -104,6 +105,14 @@ impl Shared {
                 self.state.borrow_mut().note_change(slot);
                 return told;
             }
+        }
+    }
+
+    /// A connection under a guard is to be driven at this moment at the latest.
+    pub(super) fn note_deadline(&self, token: PoolToken, deadline: Option<Instant>) {
+        let state = &mut *self.state.borrow_mut();
+        if let Some(slot) = state.slots.find(token) {
+            state.set_timer(slot, deadline);
         }
     }
 

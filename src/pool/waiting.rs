@@ -66,6 +66,8 @@ impl State {
         let deadline = now.checked_add(self.config.get_checkout_timeout());
         self.waiters.push_back(Waiter { ticket, since: now, deadline });
         self.stats.most_waiting = self.stats.most_waiting.max(self.waiters.len());
+        // A connection may be idle, or is to be opened or claimed: the next drive comes at once.
+        self.must_serve = true;
         Ok(ticket)
     }
 

@@ -304,10 +304,7 @@ impl State {
             // Another entry may have taken its place, or another connection.
             if found.timer == Some(at) {
                 found.timer = None;
-                // A guard looks at its own time.
-                if !matches!(found.phase, Phase::Held | Phase::Reserved) {
-                    self.list(slot, true);
-                }
+                self.list(slot, true);
             }
         }
     }

@@ -14,6 +14,7 @@ mod cursors;
 mod differential;
 mod errors;
 mod event_loop;
+mod examples;
 mod guide;
 mod large_objects;
 mod ledger;

@@ -1,6 +1,6 @@
 //! The pool in an event loop.
 
-use chopin_pg::{Delivery, Event, PgError, Request};
+use chopin_pg::{Deadline, Delivery, Event, PgError, Request, Submit};
 
 use super::*;
 
@@ -29,9 +29,10 @@ fn b24_acquire_is_first_come_first_served() {
 
 #[test]
 fn b24_waiting_is_bounded_in_number_and_in_time() {
-    let config = PgPoolConfig::new().max_size(1).max_waiting(2);
+    let config = PgPoolConfig::new().max_size(1).min_size(1).max_waiting(2);
     let pool = pool(config.checkout_timeout(Duration::from_millis(30)));
     let mut event_loop = Loop::new(&pool);
+    event_loop.until(|stats| stats.idle == 1);
     let guard = event_loop.acquire();
     let tickets = [pool.acquire().unwrap(), pool.acquire().unwrap()];
     let error = pool.acquire().unwrap_err();
@@ -95,4 +96,65 @@ fn b24_a_guard_lives_across_turns_of_the_loop() {
         event_loop.turn();
         event_loop.wait();
     }
+}
+
+#[test]
+fn b24_the_deadline_of_a_guard_is_one_of_the_pool() {
+    let config = unix_config().connect_timeout(None);
+    let pool = PgPool::new(config, PgPoolConfig::new().max_size(1)).unwrap();
+    let mut event_loop = Loop::new(&pool);
+    let mut guard = event_loop.acquire();
+    let request = Request::Query { sql: "select pg_sleep(600)", params: &() };
+    let deadline = Deadline::after(Instant::now(), "patience", Duration::from_millis(50));
+    let submit = Submit::new(Delivery::Events).deadline(deadline);
+    let own = guard.submit_with(request, submit).unwrap();
+    // The loop waits for nothing but what the pool and the guard have told it.
+    let error = loop {
+        let epoll = &event_loop.epoll;
+        guard.update_sources(|change| watch(epoll, change)).unwrap();
+        match event_loop.event() {
+            PoolEvent::GuardReady { token } => assert_eq!(token, guard.token()),
+            other => panic!("{other:?}"),
+        }
+        let _idle = guard.drive();
+        match guard.next_event().unwrap() {
+            Some(Event::Failed { ticket, error }) if ticket == own => break error,
+            None => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(error, PgError::Timeout(_)), "{error}");
+    assert!(error.to_string().contains("patience = 50 ms"), "{error}");
+    drop(guard);
+    event_loop.until(|stats| stats.idle == 1);
+    assert_usable(&mut event_loop.acquire());
+}
+
+#[test]
+fn b24_what_is_asked_after_a_drive_is_due_at_once() {
+    let pool = pool(PgPoolConfig::new().max_size(2));
+    let is_due = || pool.deadline().is_some_and(|at| at <= Instant::now());
+    let mut event_loop = Loop::new(&pool);
+    assert!(event_loop.turn().is_empty());
+    assert!(!is_due());
+    // Nothing is open: a request needs a connection that a drive begins.
+    let submitted = pool.submit("select 1", ()).unwrap();
+    assert!(is_due());
+    let event = event_loop.event();
+    assert!(matches!(event, PoolEvent::Complete { ticket, .. } if ticket == submitted));
+    event_loop.until(|stats| stats.idle == 1);
+    assert!(!is_due());
+    // An idle connection is given out by a drive.
+    let acquired = pool.acquire().unwrap();
+    assert!(is_due());
+    let mut events = event_loop.turn();
+    assert!(matches!(&events[..], [PoolEvent::Acquired { ticket, .. }] if *ticket == acquired));
+    let PoolEvent::Acquired { guard: first, .. } = events.remove(0) else { panic!() };
+    assert!(!is_due());
+    // Another one has to be opened.
+    let acquired = pool.acquire().unwrap();
+    assert!(is_due());
+    let event = event_loop.event();
+    assert!(matches!(event, PoolEvent::Acquired { ticket, .. } if ticket == acquired));
+    drop(first);
 }

@@ -48,7 +48,7 @@ impl PgConnection {
 
     /// The mode of a request of our own with parameters: another than the connection's if that is the
     /// simple one, which has none.
-    pub(super) fn mode_for_params(&self) -> Option<ExecutionMode> {
+    pub(crate) fn mode_for_params(&self) -> Option<ExecutionMode> {
         let is_simple = self.execution_mode() == ExecutionMode::Simple;
         is_simple.then_some(ExecutionMode::Unnamed)
     }

@@ -2,21 +2,22 @@
 
 use super::kept::Kept;
 use super::within::Limit;
-use super::{CommandTag, PgConnection};
+use super::{CommandTag, Deadline, PgConnection};
 use crate::config::PgConfig;
 use crate::error::PgError;
 use crate::net::Source;
 
 impl PgConnection {
     /// Forgets whoever has used the connection: what was not sent is taken back, nobody wants the
-    /// answers to the rest, and what the driver keeps is as `config` says. What the server keeps stays.
-    pub(crate) fn forget_user(&mut self, config: &PgConfig) {
+    /// answers to the rest, which have until `patience` to come, and what the driver keeps is as `config`
+    /// says. What the server keeps stays.
+    pub(crate) fn forget_user(&mut self, config: &PgConfig, patience: Option<Deadline>) {
         self.give_up_forgotten_copy();
         self.io_timeout = config.get_io_timeout();
         self.limit = Limit::IoTimeout;
-        let patience = self.patience();
         self.engine.discard_all(patience);
         self.engine.set_execution_mode(config.get_execution_mode());
+        self.engine.catalogue().set_capacity(config.get_statement_cache_capacity());
         self.engine.set_tracer(None);
         self.notice_handler = None;
         self.set_aside.clear();
@@ -32,6 +33,7 @@ impl PgConnection {
     pub(crate) fn forget_messages(&mut self) {
         self.notices.drain().for_each(drop);
         self.notifications.drain().for_each(drop);
+        self.dropped_told = self.dropped_messages();
     }
 
     /// Drops results that nobody has taken.

@@ -58,7 +58,7 @@ fn is_blank(text: &str) -> bool {
     loop {
         text = text.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
         text = if text.starts_with("--") {
-            split_after(text, text.find('\n').map(|end| end + 1)).1
+            split_after(text, line_end(text)).1
         } else if text.starts_with("/*") {
             split_after(text, comment_end(text)).1
         } else {
@@ -99,7 +99,7 @@ fn first_word_is_one_of(sql: &str, words: &[&str]) -> bool {
     loop {
         text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
         let (comment, rest) = if text.starts_with("--") {
-            split_after(text, text.find('\n').map(|end| end + 1))
+            split_after(text, line_end(text))
         } else if text.starts_with("/*") {
             split_after(text, comment_end(text))
         } else {
@@ -121,7 +121,7 @@ pub(crate) fn changes_session(sql: &str) -> Option<&'static str> {
     let mut text = sql.trim_start_matches(is_open);
     while text.starts_with("--") || text.starts_with("/*") {
         let end = match text.starts_with("--") {
-            true => text.find('\n').map(|end| end + 1),
+            true => line_end(text),
             false => comment_end(text),
         };
         text = split_after(text, end).1.trim_start_matches(is_open);
@@ -189,7 +189,7 @@ impl<'a> Iterator for Words<'a> {
             let text = self.rest;
             let first = text.chars().next()?;
             let (token, rest) = if text.starts_with("--") {
-                split_after(text, text.find('\n').map(|end| end + 1))
+                split_after(text, line_end(text))
             } else if text.starts_with("/*") {
                 split_after(text, comment_end(text))
             } else if first == '\'' || first == '"' {
@@ -227,6 +227,11 @@ fn is_word_start(c: char) -> bool {
 
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || c == '$' || c == '.'
+}
+
+/// Behind the line that `text` begins with; as for the server, a carriage return ends one too.
+fn line_end(text: &str) -> Option<usize> {
+    text.find(['\n', '\r']).map(|end| end + 1)
 }
 
 /// Splits behind byte `end`, or takes everything when there is no end.

@@ -251,6 +251,12 @@ impl PgPoolConfig {
     /// Calls `hook` with every new connection, before anybody gets it. An error closes the connection
     /// and counts as a failure to connect.
     ///
+    /// It is called once for each connection, so what it sets is there for all users only if nothing
+    /// takes it back: the reset policies `Session` and `DiscardAll` undo a `SET`, and what the driver
+    /// keeps (handlers, [`io_timeout`](PgConnection::io_timeout)) is forgotten when the connection first
+    /// comes back. What is to last belongs into the [`PgConfig`](crate::PgConfig), such as
+    /// [`options`](crate::PgConfig::options), or is set by [`before_checkout`](Self::before_checkout).
+    ///
     /// The hook may [submit](PgConnection::submit) requests without waiting, with
     /// [`Delivery::Collect`](crate::Delivery::Collect) or `Discard`: the connection is ready when all are
     /// answered, and lost if one fails. In a program with an event loop that is the way; a blocking
@@ -275,7 +281,8 @@ impl PgPoolConfig {
     }
 
     /// Calls `hook` with every connection directly before it is given out. An error means that it is of
-    /// no use: it is closed and another one is taken.
+    /// no use: it is closed and another one is taken. What it submits is left to whoever gets the
+    /// connection.
     #[must_use]
     pub fn before_checkout(
         mut self,
@@ -285,7 +292,8 @@ impl PgPoolConfig {
         self
     }
 
-    /// Calls `hook` with every connection that came back, once it has been reset. An error closes it.
+    /// Calls `hook` with every connection that came back, once it has been reset. An error closes it, and
+    /// so does a request that the hook leaves unanswered.
     #[must_use]
     pub fn after_return(
         mut self,
@@ -383,6 +391,13 @@ impl PgPoolConfig {
         let wrong = |why: String| Err(PgError::Config(why));
         if self.max_size == 0 {
             return wrong("max_size is 0: such a pool could never give a connection".to_owned());
+        }
+        if self.max_lifetime == Some(Duration::ZERO) || self.idle_timeout == Some(Duration::ZERO) {
+            return wrong(
+                "max_lifetime and idle_timeout cannot be 0: no connection could be given out; None is \
+                 for no limit"
+                    .to_owned(),
+            );
         }
         if self.min_size > self.max_size {
             return wrong(format!(

@@ -133,7 +133,7 @@ struct Shared {
 struct State {
     config: PgPoolConfig,
     /// What is connected to.
-    target: PgConfig,
+    target: Rc<PgConfig>,
     catalogue: Catalogue,
     keys: ScramKeyCache,
     slots: Slots,
@@ -142,7 +142,7 @@ struct State {
     loads: Loads,
     timers: Timers,
     /// The slots that have work for the next drive.
-    listed: Vec<usize>,
+    listed: VecDeque<usize>,
     /// The slots whose sources may have changed.
     changed: Vec<usize>,
     /// What a poller watches is told anew whenever it was ready.
@@ -276,9 +276,9 @@ impl PgPool {
             keys: ScramKeyCache::default(),
             slots: Slots::default(),
             idle: VecDeque::new(),
-            loads: Loads::new(config.get_multiplex_window()),
+            loads: Loads::new(config.get_multiplex_window().min(target.get_max_in_flight())),
             timers: Timers::default(),
-            listed: Vec::new(),
+            listed: VecDeque::new(),
             changed: Vec::new(),
             is_edge_triggered: false,
             waiters: VecDeque::new(),
@@ -294,7 +294,7 @@ impl PgPool {
             stats: PoolStats::default(),
             now: Instant::now(),
             config,
-            target,
+            target: Rc::new(target),
         };
         Self { shared: Rc::new(Shared { state: RefCell::new(state) }) }
     }
@@ -480,7 +480,7 @@ impl State {
         let Some(found) = self.slots.get_mut(slot) else { return };
         found.is_ready |= is_ready;
         if !std::mem::replace(&mut found.is_listed, true) {
-            self.listed.push(slot);
+            self.listed.push_back(slot);
         }
     }
 
@@ -496,8 +496,8 @@ impl State {
     fn set_timer(&mut self, slot: usize, at: Option<Instant>) {
         let (Some(found), Some(at)) = (self.slots.get_mut(slot), at) else { return };
         if found.timer.is_none_or(|timer| at < timer) {
-            found.timer = Some(at);
-            self.timers.enter(at, slot);
+            let before = found.timer.replace(at);
+            self.timers.enter(slot, before, at);
         }
     }
 

@@ -108,6 +108,20 @@ fn refused(word: &str) -> PgError {
     ))
 }
 
+/// How many requests are in flight on a connection; `None` if it takes none for now: it waits
+/// for a late answer, perhaps of a server that is gone.
+pub(super) fn load_of(connection: &PgConnection) -> Option<usize> {
+    (!connection.is_holding()).then_some(connection.in_flight())
+}
+
+#[cold]
+fn left_open_by(who: &str) -> PgError {
+    PgError::ConnectionClosed(format!(
+        "{who} has left a transaction open, so the connection was closed, and what the transaction \
+         did was rolled back; it is unknown what became of the others on this connection"
+    ))
+}
+
 impl Shared {
     fn submit(
         &self,
@@ -136,6 +150,7 @@ impl Shared {
         // Code of the program encodes the parameters: nothing is borrowed meanwhile.
         let params = KeptParams::new(params)?;
         let state = &mut *self.state.borrow_mut();
+        state.check_open()?;
         let ticket = state.next_pool_ticket();
         let limit = deadline.map(|deadline| deadline.at);
         state.next_queue_deadline = state.next_queue_deadline.into_iter().chain(limit).min();
@@ -161,13 +176,29 @@ impl Shared {
                 return Ok(Placed::Nowhere);
             };
             let Some(mut lifted) = self.lift(slot) else { return Ok(Placed::Nowhere) };
-            let submit = Submit::new(Delivery::Collect).deadline(deadline);
-            let request = Request::Query { sql, params };
-            let submitted = lifted.connection().submit_with(request, submit);
-            let in_flight = lifted.connection().in_flight();
+            let token = lifted.token();
+            let connection = lifted.connection();
+            if connection.in_flight() == 0
+                && connection.transaction_status() != TransactionStatus::Idle
+            {
+                // Whoever had it has left a transaction open, which the request would be a part of.
+                drop(lifted);
+                self.close(token);
+                continue;
+            }
+            // It is visited in any case, also if code of the program panics in a parameter.
+            self.state.borrow_mut().list(slot, false);
+            let mut submit = Submit::new(Delivery::Collect).deadline(deadline);
+            submit.mode = connection.mode_for_params();
+            let submitted = connection.submit_with(Request::Query { sql, params }, submit);
+            let load = load_of(connection);
             drop(lifted);
             let state = &mut *self.state.borrow_mut();
-            state.loaded(slot, in_flight);
+            if state.slots.find(token).is_none() {
+                // The pool was closed from there.
+                return Ok(Placed::Nowhere);
+            }
+            state.loaded(slot, load);
             match submitted {
                 Ok(own) => {
                     let ticket = ticket.unwrap_or_else(|| {
@@ -177,14 +208,10 @@ impl Shared {
                     if let Some(slot) = state.slots.get_mut(slot) {
                         slot.requests.push_back((own, ticket));
                     }
-                    state.list(slot, false);
                     return Ok(Placed::On(ticket));
                 }
-                // Its own limits are reached before the window is.
-                Err(PgError::WouldBlock) => {
-                    state.loads.set(slot, None);
-                    state.list(slot, true);
-                }
+                // Its own limits are reached before the window is: until it is ready.
+                Err(PgError::WouldBlock) => state.loads.set(slot, None),
                 // It broke without being noticed; its end is looked at soon.
                 Err(PgError::NotSent(_)) => {
                     state.loads.set(slot, None);
@@ -230,18 +257,15 @@ impl Shared {
                 _ => continue,
             };
             let taken = connection.take(ticket);
+            let left_open = connection.transaction_status() != TransactionStatus::Idle;
             let result = match (error, taken) {
                 (Some(error), _) | (None, Err(error)) => Err(error),
+                (None, Ok(_)) if left_open => Err(left_open_by("this request")),
                 (None, Ok(outcome)) => outcome.ok_or(PgError::WouldBlock),
             };
             self.state.borrow_mut().answered(slot, ticket, result);
-            let status = connection.transaction_status();
-            if status != TransactionStatus::Idle && !connection.is_broken() {
-                connection.break_with(PgError::ConnectionClosed(
-                    "a submitted request before this one has left a transaction open, so the \
-                     connection was closed; it is unknown what became of this one"
-                        .to_owned(),
-                ));
+            if left_open && !connection.is_broken() {
+                connection.break_with(left_open_by("a submitted request before this one"));
             }
         }
         Ok(())
@@ -282,7 +306,7 @@ impl State {
     /// lowest load.
     fn find_room(&mut self, takes_idle: bool) -> Option<usize> {
         if takes_idle {
-            if let Some(slot) = self.idle.pop_front() {
+            if let Some(slot) = self.take_idle() {
                 self.slots.set_phase(slot, Phase::Shared, self.now);
                 return Some(slot);
             }
@@ -290,10 +314,10 @@ impl State {
         self.loads.least().map(|(slot, _)| slot)
     }
 
-    /// So many requests are in flight on a connection that carries those of many.
-    pub(super) fn loaded(&mut self, slot: usize, in_flight: usize) {
+    /// A connection that carries requests of many has this load.
+    pub(super) fn loaded(&mut self, slot: usize, load: Option<usize>) {
         let is_claimed = self.slots.get(slot).is_none_or(|slot| slot.is_claimed);
-        self.loads.set(slot, (!is_claimed).then_some(in_flight));
+        self.loads.set(slot, load.filter(|_| !is_claimed));
     }
 
     /// A request has come to its end.

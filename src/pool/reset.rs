@@ -9,6 +9,7 @@
 //!
 //! One that takes longer than `reset_timeout`, or whose reset fails, is closed.
 
+use std::rc::Rc;
 use std::thread;
 use std::time::Instant;
 
@@ -21,17 +22,31 @@ use crate::connection::{
 };
 use crate::error::PgResult;
 
+/// The setting that bounds it.
+const RESET_TIMEOUT: &str = "reset_timeout";
+
 impl Shared {
     /// A connection comes back from its guard. Never waits, and runs no code of the program but the
     /// drop of handlers that it has left on the connection.
     pub(super) fn give_back(&self, token: PoolToken, mut connection: Box<PgConnection>) {
-        let (target, policy) = {
+        let (target, policy, patience, deadline) = {
             let state = self.state.borrow();
-            (state.target.clone(), state.config.get_reset_policy().clone())
+            let (config, now) = (&state.config, Instant::now());
+            let reset_timeout = config.get_reset_timeout();
+            // Half of the time for what was begun to come to its end, the other for a cancel.
+            let patience = state.target.get_drain_timeout().min(reset_timeout / 2);
+            let deadline = Deadline::after(now, RESET_TIMEOUT, reset_timeout);
+            let policy = config.get_reset_policy().clone();
+            (
+                Rc::clone(&state.target),
+                policy,
+                Deadline::after(now, "drain_timeout", patience),
+                deadline,
+            )
         };
         let is_broken = connection.is_broken();
         if !is_broken {
-            connection.forget_user(&target);
+            connection.forget_user(&target, patience);
         }
         let has_hook = self.state.borrow().config.after_return.is_some();
         let is_left_by_panic = thread::panicking() && policy == ResetPolicy::None;
@@ -39,7 +54,6 @@ impl Shared {
         let is_quiet = connection.is_quiet();
         let mut begun = Ok(false);
         if is_quiet && needs_reset && !is_broken {
-            let deadline = self.state.borrow().reset_deadline();
             begun = begin_reset(&mut connection, &policy, deadline);
         }
         let dead = {
@@ -80,6 +94,7 @@ impl Shared {
     /// Goes on with a connection that came back.
     pub(super) fn go_on_recovering(
         &self,
+        slot: usize,
         phase: Phase,
         connection: &mut PgConnection,
     ) -> PgResult<Verdict> {
@@ -93,23 +108,23 @@ impl Shared {
         }
         connection.forget_results();
         if phase == Phase::Draining && !has_failed && needs_reset(&policy, connection) {
-            let deadline = self.state.borrow().reset_deadline();
+            let deadline = self.state.borrow().reset_deadline(slot);
             if begin_reset(connection, &policy, deadline)? {
                 self.state.borrow_mut().stats.resets += 1;
                 return Ok(Verdict::Phase(Phase::Resetting));
             }
         }
+        let hook = self.state.borrow().config.after_return.clone();
+        let is_refused = !has_failed && hook.is_some_and(|hook| hook(connection).is_err());
         let is_open = policy != ResetPolicy::None && is_in_transaction(connection);
         if has_failed || is_open {
             self.state.borrow_mut().stats.failed_resets += 1;
+        }
+        // What the hook has left undone would be for the next user.
+        if has_failed || is_open || is_refused || !connection.is_quiet() {
             return Ok(Verdict::Close);
         }
-        let hook = self.state.borrow().config.after_return.clone();
-        if let Some(hook) = hook {
-            if hook(connection).is_err() {
-                return Ok(Verdict::Close);
-            }
-        }
+        connection.forget_results();
         Ok(Verdict::Free)
     }
 }
@@ -142,25 +157,29 @@ fn begin_reset(
 }
 
 impl State {
-    /// When a connection that comes back now is to be clean.
-    fn reset_deadline(&self) -> Option<Deadline> {
-        Deadline::after(Instant::now(), "reset_timeout", self.config.get_reset_timeout())
+    /// When a connection that came back is to be clean.
+    pub(super) fn reset_deadline(&self, slot: usize) -> Option<Deadline> {
+        let came_back = self.slots.get(slot)?.came_back;
+        Deadline::after(came_back, RESET_TIMEOUT, self.config.get_reset_timeout())
     }
 
     /// A connection is being made clean from now on.
     fn recover(&mut self, slot: usize, phase: Phase) {
         self.slots.set_phase(slot, phase, self.now);
+        if let Some(found) = self.slots.get_mut(slot) {
+            found.came_back = self.now;
+        }
         self.list(slot, true);
         self.note_change(slot);
-        self.set_timer(slot, self.now.checked_add(self.config.get_reset_timeout()));
+        self.set_timer(slot, self.reset_deadline(slot).map(|limit| limit.at));
     }
 
-    /// Why a connection that came back is given up, if its time is over.
+    /// Whether a connection that came back is not clean in time.
     pub(super) fn is_reset_late(&self, slot: usize) -> bool {
         let patience = self.config.get_reset_timeout();
         self.slots.get(slot).is_some_and(|found| {
             matches!(found.phase, Phase::Draining | Phase::Resetting)
-                && self.now.saturating_duration_since(found.since) >= patience
+                && self.now.saturating_duration_since(found.came_back) >= patience
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Giving connections out, opening and closing them.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,7 @@ impl Shared {
     /// Gives what is free to those who wait, opens what is needed.
     pub(super) fn serve(&self) {
         self.state.borrow_mut().must_serve = false;
+        self.shrink();
         self.check_doubted();
         // Who has asked first is served first, whatever it is for.
         if self.state.borrow().is_request_first() {
@@ -88,15 +90,17 @@ impl Shared {
                 if is_enough && state.idle.front().is_some_and(|slot| state.needs_check(*slot)) {
                     return CheckOut::Nothing;
                 }
-                let Some(slot) = state.idle.pop_front() else { return CheckOut::Nothing };
+                let Some(slot) = state.take_idle() else { return CheckOut::Nothing };
                 (slot, state.config.before_checkout.clone())
             };
+            let Some(mut lifted) = self.lift(slot) else { continue };
+            let token = lifted.token();
             if self.state.borrow().is_expired(slot) {
                 self.state.borrow_mut().stats.expired += 1;
-                self.close(slot);
+                drop(lifted);
+                self.close(token);
                 continue;
             }
-            let Some(mut lifted) = self.lift(slot) else { continue };
             let connection = lifted.connection();
             let is_sound = connection.is_alive();
             // What came while nobody used it is for nobody.
@@ -106,18 +110,23 @@ impl Shared {
                 match hook.map_or(Ok(()), |hook| hook(connection)) {
                     Ok(()) => {
                         drop(lifted);
-                        return CheckOut::Got(self.state.borrow_mut().reserve(slot));
+                        let state = &mut *self.state.borrow_mut();
+                        // The hook may have closed the pool.
+                        return match state.slots.find(token) {
+                            Some(slot) => CheckOut::Got(state.reserve(slot)),
+                            None => CheckOut::Nothing,
+                        };
                     }
                     Err(refused) => error = Some(refused),
                 }
             } else if is_sound {
                 match self.start_check(slot, Phase::Checking, connection) {
-                    Ok(()) => return CheckOut::Nothing,
+                    Ok(()) => continue,
                     Err(failed) => error = Some(failed),
                 }
             }
             drop(lifted);
-            if let Some(error) = self.lose(slot, error) {
+            if let Some(error) = self.lose(token, error) {
                 return CheckOut::Failed(error);
             }
         }
@@ -127,23 +136,25 @@ impl Shared {
     /// they may have lost the same server. One after the other they could use up the patience of
     /// whoever waits.
     fn check_doubted(&self) {
-        let doubted: Vec<usize> = {
+        let doubted = {
             let state = &mut *self.state.borrow_mut();
             if !std::mem::take(&mut state.has_doubts) {
                 return;
             }
             let idle = std::mem::take(&mut state.idle);
-            let (doubted, fresh) = idle.into_iter().partition(|slot| state.needs_check(*slot));
+            let (doubted, fresh): (VecDeque<usize>, _) =
+                idle.into_iter().partition(|slot| state.needs_check(*slot));
             state.idle = fresh;
             doubted
         };
         for slot in doubted {
             let Some(mut lifted) = self.lift(slot) else { continue };
+            let token = lifted.token();
             let begun = self.start_check(slot, Phase::Doubted, lifted.connection());
             drop(lifted);
             if begun.is_err() {
                 self.state.borrow_mut().stats.broken += 1;
-                self.close(slot);
+                self.close(token);
             }
         }
     }
@@ -173,13 +184,13 @@ impl Shared {
 
     /// A connection is of no use when it is to be given out; the error, if no other one may take its
     /// place.
-    fn lose(&self, slot: usize, error: Option<PgError>) -> Option<PgError> {
+    fn lose(&self, token: PoolToken, error: Option<PgError>) -> Option<PgError> {
         let is_replaced = {
             let state = &mut *self.state.borrow_mut();
             state.stats.broken += 1;
             state.config.get_auto_reconnect()
         };
-        self.close(slot);
+        self.close(token);
         (!is_replaced).then(|| found_dead(error))
     }
 
@@ -220,38 +231,35 @@ impl Shared {
     }
 
     pub(super) fn reap(&self, now: Instant) -> usize {
-        let idle: Vec<usize> = {
+        let idle: Vec<PoolToken> = {
             let state = &mut *self.state.borrow_mut();
             state.now = now;
-            state.idle.iter().copied().collect()
+            state.idle.iter().map(|slot| state.slots.token(*slot)).collect()
         };
-        let mut count = 0;
-        for slot in idle {
-            count += usize::from(self.close_if_unwanted(slot));
-        }
-        count
+        idle.into_iter().filter(|token| self.close_if_unwanted(*token)).count()
     }
 
     /// Closes a connection that is idle, and not to be kept; whether it was so.
-    pub(super) fn close_if_unwanted(&self, slot: usize) -> bool {
+    pub(super) fn close_if_unwanted(&self, token: PoolToken) -> bool {
         {
             let state = &mut *self.state.borrow_mut();
-            if !state.is_idle_unwanted(slot) {
+            if !state.slots.find(token).is_some_and(|slot| state.is_idle_unwanted(slot)) {
                 return false;
             }
             let is_surplus =
                 state.closing.is_some() || state.slots.len() > state.config.get_max_size();
             state.stats.expired += u64::from(!is_surplus);
         }
-        self.close(slot);
+        self.close(token);
         true
     }
 
     /// Closes idle connections that are too many.
     pub(super) fn shrink(&self) {
         loop {
-            let Some(slot) = self.state.borrow().surplus() else { return };
-            self.close(slot);
+            let surplus = self.state.borrow().surplus();
+            let Some(token) = surplus else { return };
+            self.close(token);
         }
     }
 
@@ -282,13 +290,15 @@ impl Shared {
             unused.map(|(slot, _)| slot).collect()
         };
         for slot in unused {
+            // One that is just being worked on is closed when that is over.
+            let Some(mut lifted) = self.lift(slot) else { continue };
+            let token = lifted.token();
+            let connection = lifted.connection();
             // The requests that it still carries are told of its end.
-            if let Some(mut lifted) = self.lift(slot) {
-                let connection = lifted.connection();
-                connection.break_with(PgError::ConnectionClosed("the pool was closed".to_owned()));
-                let _ended = self.take_answers(slot, connection);
-            }
-            self.close(slot);
+            connection.break_with(PgError::ConnectionClosed("the pool was closed".to_owned()));
+            let _ended = self.take_answers(slot, connection);
+            drop(lifted);
+            self.close(token);
         }
     }
 }
@@ -304,7 +314,8 @@ impl State {
             true => self.idle.push_front(slot),
             false => self.idle.push_back(slot),
         }
-        self.must_serve |= !self.waiters.is_empty() || !self.queue.is_empty();
+        self.must_serve |=
+            !self.waiters.is_empty() || !self.queue.is_empty() || self.is_unwanted(slot);
         self.set_timer(slot, self.idle_moment(slot));
         self.note_change(slot);
     }
@@ -357,10 +368,10 @@ impl State {
         self.slots.set_phase(slot, Phase::Reserved, self.now);
         if let Some(found) = self.slots.get_mut(slot) {
             found.checked = None;
-            // What was to be done is done; a guard enters a time of its own.
             found.is_ready = false;
-            found.timer = None;
         }
+        // What was to be done is done; a guard enters a time of its own.
+        self.drop_timer(slot);
         let in_use = self.slots.count(&[Phase::Held, Phase::Reserved]);
         self.stats.most_in_use = self.stats.most_in_use.max(in_use);
         self.slots.token(slot)
@@ -397,15 +408,24 @@ impl State {
     }
 
     /// An idle connection that is one too many.
-    fn surplus(&self) -> Option<usize> {
-        let slot = self.idle.front().copied();
-        slot.filter(|_| self.slots.len() > self.config.get_max_size())
+    fn surplus(&self) -> Option<PoolToken> {
+        let slot = self.idle.front().filter(|_| self.slots.len() > self.config.get_max_size())?;
+        Some(self.slots.token(*slot))
+    }
+
+    /// The connection that has been idle for the longest time; not one that is just being looked at.
+    pub(super) fn take_idle(&mut self) -> Option<usize> {
+        let is_there =
+            |slot: &usize| self.slots.get(*slot).is_some_and(|found| found.connection.is_some());
+        let place = self.idle.iter().position(is_there)?;
+        self.idle.remove(place)
     }
 
     /// Gives the slot's connection up; it is returned to be dropped.
     pub(super) fn remove(&mut self, slot: usize) -> Option<Box<PgConnection>> {
         self.loads.set(slot, None);
         self.unclaim(slot);
+        self.drop_timer(slot);
         match self.slots.get(slot).map_or(Phase::Vacant, |found| found.phase) {
             Phase::Vacant | Phase::Connecting | Phase::Preparing => {}
             phase => {
@@ -423,7 +443,9 @@ impl State {
     /// it.
     fn claim(&mut self) {
         let coming = self.coming();
-        if self.slots.len() < self.config.get_max_size() {
+        // Or it cannot grow, for now.
+        let can_grow = self.slots.len() < self.config.get_max_size();
+        if can_grow && self.connects.error.is_none() {
             return;
         }
         while self.waiters.len() > coming + self.claimed {
@@ -436,6 +458,11 @@ impl State {
         }
     }
 
+    fn drop_timer(&mut self, slot: usize) {
+        let entry = self.slots.get_mut(slot).and_then(|found| found.timer.take());
+        self.timers.remove(slot, entry);
+    }
+
     fn unclaim(&mut self, slot: usize) {
         let found = self.slots.get_mut(slot);
         if found.is_some_and(|found| std::mem::take(&mut found.is_claimed)) {
@@ -443,13 +470,14 @@ impl State {
         }
     }
 
-    /// How many connections will soon be free for whoever waits.
+    /// How many connections will soon be free for whoever waits. One that is being drained may take as
+    /// long as what was begun on it.
     pub(super) fn coming(&self) -> usize {
         self.slots.count(&[
             Phase::Connecting,
             Phase::Preparing,
             Phase::Checking,
-            Phase::Draining,
+            Phase::Doubted,
             Phase::Resetting,
         ])
     }
@@ -469,8 +497,10 @@ impl State {
             let wanted = (self.waiters.len() > coming && self.idle.is_empty())
                 || (is_loaded && opening == 0)
                 || missing > 0;
-            // After a failure one attempt at a time shows whether it is over.
-            let is_tried = self.connects.error.is_some() && opening > 0;
+            // After a failure one attempt at a time shows whether it is over; the first login derives
+            // the keys for the others.
+            let is_first = self.stats.connections_created == 0;
+            let is_tried = (self.connects.error.is_some() || is_first) && opening > 0;
             let is_full = self.slots.len() >= self.config.get_max_size().min(MOST_SLOTS);
             if !wanted || is_tried || is_full {
                 return;
@@ -509,9 +539,12 @@ impl State {
     /// A connection could not be opened.
     pub(super) fn connect_failed(&mut self, error: PgError) {
         self.stats.connect_failures += 1;
-        let backoff = self.connects.backoff.get_or_insert_with(Backoff::random);
-        let pause = backoff.next().unwrap_or(Backoff::MAX_DELAY);
-        self.connects.next = self.now.checked_add(pause);
+        // Attempts that were under way together count as one.
+        if self.connects.next.is_none_or(|next| next <= self.now) {
+            let backoff = self.connects.backoff.get_or_insert_with(Backoff::random);
+            let pause = backoff.next().unwrap_or(Backoff::MAX_DELAY);
+            self.connects.next = self.now.checked_add(pause);
+        }
         // Who waits would wait for nothing, unless a connection comes free that is there.
         if is_for_good(&error) && self.slots.len() == 0 {
             self.fail_waiters(&error);
@@ -526,7 +559,7 @@ impl State {
         let is_needed = !self.waiters.is_empty()
             || !self.queue.is_empty()
             || self.slots.len() < self.config.get_min_size();
-        let has_room = self.slots.len() < self.config.get_max_size();
+        let has_room = self.slots.len() < self.config.get_max_size() && self.closing.is_none();
         self.connects.next.filter(|_| is_needed && has_room)
     }
 

@@ -11,7 +11,8 @@ use crate::connection::{Interest, PgConnection, Ticket};
 /// told when one of its descriptors is ready.
 ///
 /// It is a number below 2^48, so that a program can tell several pools and its own descriptors
-/// apart by the 16 bits above. A token of a connection that is gone is never that of another one.
+/// apart by the 16 bits above. A token of a connection that is gone
+/// is not that of another one before sixteen million others have had the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolToken(u64);
 
@@ -91,6 +92,8 @@ pub(super) struct Slot {
     pub(super) expires: Option<Instant>,
     /// Since when it is in its phase.
     pub(super) since: Instant,
+    /// When it came back from its guard.
+    pub(super) came_back: Instant,
     /// When its last sign of life came.
     pub(super) checked: Option<Instant>,
     /// What a poller watches of it: descriptors, and what for.
@@ -189,6 +192,7 @@ impl Slots {
             connection: Some(connection),
             expires,
             since: now,
+            came_back: now,
             checked: None,
             watched: [None; 2],
             timer: None,
@@ -217,6 +221,7 @@ impl Slots {
         self.set_phase(slot, Phase::Vacant, now);
         self.vacant.push(slot);
         let old = self.slots.get_mut(slot)?;
+        debug_assert!(old.requests.is_empty(), "they have been told of the end");
         old.requests = VecDeque::new();
         old.connection.take()
     }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::requests::load_of;
 use super::slots::{Phase, PoolToken};
 use super::{Shared, State, Told};
 use crate::connection::{Delivery, Drive, Event, PgConnection, Request, Submit};
@@ -23,6 +24,10 @@ impl Lifted<'_> {
         }
     }
 
+    pub(super) fn token(&self) -> PoolToken {
+        self.token
+    }
+
     /// Takes it out for good.
     pub(super) fn into_box(mut self) -> Option<Box<PgConnection>> {
         self.connection.take()
@@ -35,10 +40,18 @@ impl Drop for Lifted<'_> {
         let dead = {
             let state = &mut *self.shared.state.borrow_mut();
             let slot = state.slots.find(self.token);
-            match slot.and_then(|slot| state.slots.get_mut(slot)) {
+            let dead = match slot.and_then(|slot| state.slots.get_mut(slot)) {
                 Some(found) => found.connection.replace(connection),
                 None => Some(connection),
+            };
+            // Code of the program has panicked: what was on its way to somebody is idle again.
+            if let Some(slot) = slot.filter(|_| std::thread::panicking()) {
+                if state.slots.get(slot).is_some_and(|found| found.phase == Phase::Idle) {
+                    state.idle.retain(|idle| *idle != slot);
+                    state.put_idle(slot);
+                }
             }
+            dead
         };
         drop(dead);
     }
@@ -62,40 +75,42 @@ pub(super) enum Verdict {
 impl Shared {
     /// Goes on with everything that can go on.
     pub(super) fn drive(&self, now: Instant) {
-        let mut listed = {
+        let count = {
             let state = &mut *self.state.borrow_mut();
             state.now = now;
             state.fire_timers();
-            state.expire_waiters();
-            state.expire_queue();
-            std::mem::take(&mut state.listed)
+            state.listed.len()
         };
-        for slot in listed.drain(..) {
+        for _ in 0..count {
+            let Some(slot) = self.state.borrow_mut().listed.pop_front() else { break };
             self.visit(slot);
         }
-        // The list keeps its memory.
-        {
-            let state = &mut *self.state.borrow_mut();
-            std::mem::swap(&mut state.listed, &mut listed);
-            state.listed.append(&mut listed);
-        }
         self.serve();
+        {
+            // What has come free in this turn has gone to those who wait before.
+            let state = &mut *self.state.borrow_mut();
+            state.expire_waiters();
+            state.expire_queue();
+        }
         self.flush();
     }
 
     /// Sends what was submitted.
     pub(super) fn flush(&self) {
-        let mut listed = std::mem::take(&mut self.state.borrow_mut().listed);
-        listed.retain(|&slot| {
-            let is_ready = self.state.borrow().slots.get(slot).is_some_and(|found| found.is_ready);
-            if !is_ready {
-                self.visit(slot);
-            }
-            is_ready
-        });
-        let state = &mut *self.state.borrow_mut();
-        std::mem::swap(&mut state.listed, &mut listed);
-        state.listed.append(&mut listed);
+        let count = self.state.borrow().listed.len();
+        for _ in 0..count {
+            let slot = {
+                let state = &mut *self.state.borrow_mut();
+                let Some(slot) = state.listed.pop_front() else { break };
+                if state.slots.get(slot).is_some_and(|found| found.is_ready) {
+                    // It is for the next drive.
+                    state.listed.push_back(slot);
+                    continue;
+                }
+                slot
+            };
+            self.visit(slot);
+        }
     }
 
     /// Goes on with one connection: sends, and receives if it is ready.
@@ -142,7 +157,7 @@ impl Shared {
                     false => Verdict::Stay,
                 })
             }
-            Phase::Draining | Phase::Resetting => self.go_on_recovering(phase, connection),
+            Phase::Draining | Phase::Resetting => self.go_on_recovering(slot, phase, connection),
         };
         verdict.unwrap_or_else(|error| {
             let state = &mut *self.state.borrow_mut();
@@ -178,14 +193,16 @@ impl Shared {
 
     /// Enters what became of a connection that was visited.
     fn settle(&self, slot: usize, mut lifted: Lifted<'_>, verdict: Verdict) {
+        let token = lifted.token();
         let connection = lifted.connection();
-        let (deadline, in_flight) = (connection.deadline(), connection.in_flight());
-        let is_holding = connection.is_holding();
+        let (deadline, load) = (connection.deadline(), load_of(connection));
         if let Verdict::Close | Verdict::ConnectFailed(_) = verdict {
             let dead = lifted.into_box();
             {
                 let state = &mut *self.state.borrow_mut();
-                state.remove(slot);
+                if state.slots.find(token).is_some() {
+                    state.remove(slot);
+                }
                 if let Verdict::ConnectFailed(error) = verdict {
                     state.connect_failed(error);
                 }
@@ -196,6 +213,10 @@ impl Shared {
         drop(lifted);
         let is_over = {
             let state = &mut *self.state.borrow_mut();
+            // Code of the program may have closed it from there.
+            if state.slots.find(token).is_none() {
+                return;
+            }
             state.note_change(slot);
             state.set_timer(slot, deadline);
             let phase = match verdict {
@@ -210,13 +231,10 @@ impl Shared {
                 _ => state.slots.get(slot).map_or(Phase::Vacant, |found| found.phase),
             };
             match phase {
-                // What is put on it now would wait, perhaps for a server that is gone.
-                Phase::Shared if is_holding => state.loads.set(slot, None),
-                Phase::Shared => state.loaded(slot, in_flight),
+                Phase::Shared => state.loaded(slot, load),
                 Phase::Idle => state.set_timer(slot, state.idle_moment(slot)),
-                Phase::Resetting => {
-                    let end = state.now.checked_add(state.config.get_reset_timeout());
-                    state.set_timer(slot, end);
+                Phase::Draining | Phase::Resetting => {
+                    state.set_timer(slot, state.reset_deadline(slot).map(|limit| limit.at));
                 }
                 _ => {}
             }
@@ -224,9 +242,9 @@ impl Shared {
         };
         if is_over {
             self.state.borrow_mut().stats.failed_resets += 1;
-            self.close(slot);
+            self.close(token);
         } else {
-            self.close_if_unwanted(slot);
+            self.close_if_unwanted(token);
         }
     }
 
@@ -239,8 +257,11 @@ impl Shared {
     }
 
     /// Closes a connection that is in its slot.
-    pub(super) fn close(&self, slot: usize) {
-        let dead = self.state.borrow_mut().remove(slot);
+    pub(super) fn close(&self, token: PoolToken) {
+        let dead = {
+            let state = &mut *self.state.borrow_mut();
+            state.slots.find(token).and_then(|slot| state.remove(slot))
+        };
         drop(dead);
     }
 }
@@ -299,10 +320,8 @@ pub(super) fn begin_check(
 impl State {
     /// Lists the slots that are due.
     fn fire_timers(&mut self) {
-        while let Some((at, slot)) = self.timers.pop_due(self.now) {
-            let Some(found) = self.slots.get_mut(slot) else { continue };
-            // Another entry may have taken its place, or another connection.
-            if found.timer == Some(at) {
+        while let Some(slot) = self.timers.pop_due(self.now) {
+            if let Some(found) = self.slots.get_mut(slot) {
                 found.timer = None;
                 self.list(slot, true);
             }

@@ -12,7 +12,6 @@ fn s3_9_s3_10_s3_11_s3_17_s10_15_h27_all_are_held() {
     assert_ne!(pid(&mut first), pid(&mut second), "two guards at a time");
     assert_eq!((pool.pool_size(), pool.active_connections(), pool.idle_connections()), (2, 2, 0));
 
-    let before = Instant::now();
     for error in [pool.get().unwrap_err(), pool.try_get().unwrap_err()] {
         assert_eq!(
             error.to_string(),
@@ -21,7 +20,7 @@ fn s3_9_s3_10_s3_11_s3_17_s10_15_h27_all_are_held() {
         );
         assert!(matches!(error, PgError::PoolExhausted(_)));
     }
-    assert!(before.elapsed() < Duration::from_secs(5), "at once, not after checkout_timeout");
+    assert_eq!(pool.stats().checkout_timeouts, 0, "at once");
 
     let given_back = pid(&mut first);
     drop(first);
@@ -203,7 +202,7 @@ fn h27_calls_that_do_not_block_never_wait() {
         }
         pool.start_close(Some(Instant::now()));
         event_loop.turn();
-        assert!(waits() - before < 200, "{} waits in 6,000 calls", waits() - before);
+        assert!(waits() - before < 20, "{} waits in 6,000 calls", waits() - before);
         assert!(pool.is_closed());
     }
     answers_logins.join();

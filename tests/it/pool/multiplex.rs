@@ -67,6 +67,7 @@ fn b24_what_changes_the_session_is_refused() {
         "copy t from stdin",
         "discard all",
         "deallocate all",
+        "-- x\rset a = b",
         "load 'x'",
         "/* a /* b */ */ -- c\n (; set x to y",
     ] {
@@ -229,4 +230,81 @@ fn b24_code_of_the_program_may_use_the_pool() {
         }
         assert_eq!(answers, 1);
     }
+}
+
+#[test]
+fn b24_a_connection_at_its_own_limits_makes_no_busy_loop() {
+    let target = unix_config().max_in_flight(64).max_send_buffer(1024);
+    let pool = PgPool::new(target, PgPoolConfig::new().max_size(1)).unwrap();
+    let mut event_loop = Loop::new(&pool);
+    let large = "x".repeat(200_000);
+    for _ in 0..8 {
+        let _ticket = pool.submit("select length($1), pg_sleep(0.02)", (&large,)).unwrap();
+    }
+    let (mut turns, mut done) = (0, 0);
+    while done < 8 {
+        done += event_loop.turn().len();
+        turns += 1;
+        event_loop.wait();
+    }
+    assert!(turns < 500, "{turns} turns of the loop for 8 answers");
+}
+
+#[test]
+fn b24_hooks_may_close_the_pool() {
+    for at in 0..3 {
+        let close = |_: &mut chopin_pg::PgConnection| {
+            chopin_pg::pool().start_close(None);
+            Ok(())
+        };
+        let config = PgPoolConfig::new().max_size(2);
+        let config = match at {
+            0 => config.after_connect(close),
+            1 => config.before_checkout(close),
+            _ => config.after_return(close),
+        };
+        std::thread::spawn(move || {
+            let pool = pool(config);
+            pool.install().unwrap();
+            let mut event_loop = Loop::new(&pool);
+            let mut ended = 0;
+            let _asked = pool.acquire().unwrap();
+            while ended == 0 {
+                event_loop.wait();
+                ended += event_loop.turn().len();
+            }
+            while !pool.is_closed() {
+                event_loop.wait();
+                event_loop.turn();
+            }
+            assert_eq!(pool.pool_size(), 0);
+        })
+        .join()
+        .unwrap();
+    }
+}
+
+#[test]
+fn b24_a_parameter_that_panics_costs_nothing() {
+    /// A parameter that cannot be encoded at all.
+    struct Broken;
+    impl chopin_pg::ToSql for Broken {
+        fn declare(&self, types: &chopin_pg::types::TypeMap) -> chopin_pg::Oid {
+            7_i32.declare(types)
+        }
+        fn encode(
+            &self,
+            _: &chopin_pg::types::TypeMap,
+            _: &mut chopin_pg::types::Out<'_>,
+        ) -> chopin_pg::PgResult<chopin_pg::types::Encoded> {
+            std::panic::resume_unwind(Box::new("in a parameter"))
+        }
+    }
+    let pool = pool(PgPoolConfig::new().max_size(1).min_size(1));
+    let mut event_loop = Loop::new(&pool);
+    event_loop.until(|stats| stats.idle == 1);
+    let submit = std::panic::AssertUnwindSafe(|| pool.submit("select $1", (Broken,)));
+    assert!(std::panic::catch_unwind(submit).is_err());
+    event_loop.until(|stats| stats.idle == 1);
+    assert_usable(&mut event_loop.acquire());
 }

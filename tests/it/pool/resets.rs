@@ -54,7 +54,6 @@ impl Left {
                 let request = Request::Query { sql, params: &() };
                 let _ticket = guard.submit(request, Delivery::Events).unwrap();
                 guard.flush();
-                guard.engine();
                 let _ = guard.drive();
                 let _row = guard.next_event().unwrap();
             }
@@ -228,17 +227,78 @@ fn h7_what_is_not_clean_in_time_is_closed() {
 }
 
 #[test]
+fn h7_a_transaction_that_somebody_has_left_is_not_joined_by_requests_of_others() {
+    let pool = pool(PgPoolConfig::new().max_size(1).reset_policy(ResetPolicy::None));
+    let mut event_loop = Loop::new(&pool);
+    let mut guard = event_loop.acquire();
+    let before = pid(&mut guard);
+    guard.begin().unwrap();
+    drop(guard);
+    let asked = pool.submit("select pg_backend_pid()", ()).unwrap();
+    match event_loop.event() {
+        PoolEvent::Complete { ticket, outcome } => {
+            assert_eq!(ticket, asked);
+            assert_ne!(outcome.into_rows()[0].get::<i32>(0).unwrap(), before, "another session");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn h7_a_forgotten_guard_takes_what_it_left_with_it() {
+    for policy in [
+        ResetPolicy::None,
+        ResetPolicy::Rollback,
+        ResetPolicy::Session,
+        ResetPolicy::DiscardAll,
+        ResetPolicy::Custom("select 1".to_owned()),
+    ] {
+        let pool = pool(PgPoolConfig::new().max_size(2).reset_policy(policy));
+        let mut guard = pool.get().unwrap();
+        let before = pid(&mut guard);
+        guard.execute_batch("begin; set local work_mem = '77kB'").unwrap();
+        std::mem::forget(guard);
+        let mut other = pool.get().unwrap();
+        assert_ne!(pid(&mut other), before);
+        assert_eq!(other.transaction_status(), TransactionStatus::Idle);
+        assert!(matches!(pool.get().unwrap_err(), chopin_pg::PgError::PoolExhausted(_)));
+    }
+}
+
+#[test]
+fn h7_session_resets_roles_and_sequences() {
+    let pool = pool(PgPoolConfig::new().max_size(1).reset_policy(ResetPolicy::Session));
+    let mut guard = pool.get().unwrap();
+    let user = "select current_user::text = session_user::text";
+    guard
+        .execute_batch(
+            "create sequence if not exists s_reset; select nextval('s_reset'); \
+             set role pg_monitor",
+        )
+        .unwrap();
+    assert!(!guard.query_one(user, &[]).unwrap().get::<bool>(0).unwrap());
+    drop(guard);
+    let mut guard = pool.get().unwrap();
+    assert!(guard.query_one(user, &[]).unwrap().get::<bool>(0).unwrap());
+    let error = guard.query("select currval('s_reset')", &[]).unwrap_err();
+    assert_eq!(error.sql_state(), Some(chopin_pg::SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE));
+}
+
+#[test]
 fn h1_a_late_answer_never_reaches_the_next_user() {
     let pool = pool(PgPoolConfig::new().max_size(1));
+    let mut late_ones = 0;
     for round in 0..20 {
         let mut guard = pool.get().unwrap();
         guard.set_io_timeout(Duration::from_millis(round % 4));
         let late = guard.query("select pg_sleep(0.003), 'of somebody else'", &[]);
+        late_ones += u32::from(matches!(late, Err(chopin_pg::PgError::Timeout(_))));
         drop(guard);
         let mut guard = pool.get().unwrap();
         let row = guard.query_one("select 'mine'", &[]).unwrap();
         assert_eq!(row.get::<&str>(0).unwrap(), "mine", "after {late:?}");
     }
+    assert!(late_ones > 5, "{late_ones} were late");
 }
 
 #[test]

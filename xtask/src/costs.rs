@@ -18,8 +18,8 @@ mod count;
 mod cpu;
 mod program;
 mod report;
-mod strace;
-mod tools;
+pub(crate) mod strace;
+pub(crate) mod tools;
 mod workload;
 
 use std::process::ExitCode;
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if chosen.is_empty() {
         chosen.extend(&WORKLOADS);
     }
-    tools::provide()?;
+    tools::provide(&["valgrind", "strace"])?;
     // What takes all the CPUs that it can get comes before there is only one.
     Server::find(&Need::default()).context("no server for the workloads")?;
     let executable = program::build()?;

@@ -1,10 +1,12 @@
 //! Where the workspace is, and how its cargo is called.
 
 use std::ffi::OsString;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use cargo_metadata::Message;
 
 /// The root of the repository: the folder above xtask.
 pub(crate) fn root() -> &'static Path {
@@ -23,6 +25,27 @@ pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
     cargo
+}
+
+/// Builds a program with `cargo build` and these arguments, and says where it is.
+///
+/// # Errors
+/// When it does not compile.
+pub(crate) fn executable(arguments: &[&str]) -> Result<PathBuf> {
+    let mut cargo = cargo();
+    cargo.arg("build").args(arguments);
+    cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+    let mut building = cargo.spawn().context("cannot start cargo")?;
+    let stdout = building.stdout.take().context("cargo has no stdout")?;
+    let mut executable = None;
+    for message in Message::parse_stream(BufReader::new(stdout)) {
+        if let Message::CompilerArtifact(artifact) = message? {
+            executable = artifact.executable.or(executable);
+        }
+    }
+    let what = arguments.join(" ");
+    ensure!(building.wait()?.success(), "cargo build {what} fails");
+    Ok(executable.with_context(|| format!("cargo build {what} has made no program"))?.into())
 }
 
 /// Runs a command to its end; its exit status is the answer, good or bad.

@@ -2,12 +2,10 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use cargo_metadata::Message;
 use serde::Deserialize;
 use testkit::Cluster;
 
@@ -21,19 +19,7 @@ const PACKAGE: &str = "chopin-pg-costs";
 /// # Errors
 /// When it does not compile.
 pub(super) fn build() -> Result<PathBuf> {
-    let mut cargo = workspace::cargo();
-    cargo.args(["build", "--release", "--package", PACKAGE]);
-    cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
-    let mut building = cargo.spawn().context("cannot start cargo")?;
-    let stdout = building.stdout.take().context("cargo has no stdout")?;
-    let mut executable = None;
-    for message in Message::parse_stream(BufReader::new(stdout)) {
-        if let Message::CompilerArtifact(artifact) = message? {
-            executable = artifact.executable.or(executable);
-        }
-    }
-    ensure!(building.wait()?.success(), "{PACKAGE} does not compile");
-    Ok(executable.with_context(|| format!("cargo built no program {PACKAGE}"))?.into())
+    workspace::executable(&["--release", "--package", PACKAGE])
 }
 
 /// What the program says of a run.

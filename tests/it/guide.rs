@@ -2,10 +2,13 @@
 //! each section.
 
 mod cancel;
+mod chopin;
 mod copy;
 mod cursors;
+mod event_loop;
 mod large_objects;
 mod notify;
+mod pool_sizing;
 mod transactions;
 
 use std::fs;

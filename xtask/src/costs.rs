@@ -21,8 +21,8 @@ mod count;
 mod cpu;
 mod program;
 mod report;
-mod strace;
-mod tools;
+pub(crate) mod strace;
+pub(crate) mod tools;
 mod workload;
 
 use std::process::ExitCode;
@@ -75,7 +75,7 @@ fn chosen(named: &[&Workload]) -> Vec<&'static Workload> {
 /// When callgrind, strace or a server are missing and cannot be installed, or one of them or the
 /// workloads' program fails.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    tools::provide()?;
+    tools::provide(&["valgrind", "strace"])?;
     // What takes all the CPUs that it can get comes before there is only one.
     Server::find(&Need::default()).context("no server for the workloads")?;
     let executable = workspace::build_release(program::PACKAGE)?;

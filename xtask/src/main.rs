@@ -5,6 +5,7 @@
 //! stderr. Their exit status is 0, 1 for a failure that they explain, 2 for wrong arguments, or
 //! that of the program that they run.
 
+mod bench;
 mod catalog;
 mod costs;
 mod demo;
@@ -47,6 +48,9 @@ enum Command {
     Catalog(catalog::Args),
     /// Count what an operation costs the driver, beside the goals and the last saved counts
     Costs(costs::Args),
+    /// Measure whole programs by the clock
+    #[command(subcommand)]
+    Bench(bench::Subject),
 }
 
 fn main() -> ExitCode {
@@ -69,5 +73,6 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Transcripts => transcripts::run(),
         Command::Catalog(args) => catalog::run(&args),
         Command::Costs(args) => costs::run(&args),
+        Command::Bench(subject) => bench::run(&subject),
     }
 }

@@ -32,8 +32,16 @@ pub(crate) fn cargo() -> Command {
 /// # Errors
 /// When it does not compile.
 pub(crate) fn build_release(package: &str) -> Result<PathBuf> {
+    executable(&["--release", "--package", package])
+}
+
+/// Builds a program with `cargo build` and these arguments, and says where it is.
+///
+/// # Errors
+/// When it does not compile.
+pub(crate) fn executable(arguments: &[&str]) -> Result<PathBuf> {
     let mut cargo = cargo();
-    cargo.args(["build", "--release", "--package", package]);
+    cargo.arg("build").args(arguments);
     cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     let mut building = cargo.spawn().context("cannot start cargo")?;
     let stdout = building.stdout.take().context("cargo has no stdout")?;
@@ -43,8 +51,9 @@ pub(crate) fn build_release(package: &str) -> Result<PathBuf> {
             executable = artifact.executable.or(executable);
         }
     }
-    ensure!(building.wait()?.success(), "{package} does not compile");
-    Ok(executable.with_context(|| format!("cargo built no program {package}"))?.into())
+    let what = arguments.join(" ");
+    ensure!(building.wait()?.success(), "cargo build {what} fails");
+    Ok(executable.with_context(|| format!("cargo build {what} has made no program"))?.into())
 }
 
 /// Runs a command to its end; its exit status is the answer, good or bad.

@@ -9,7 +9,7 @@ use super::program::Program;
 use super::workload::Workload;
 
 /// How often each system call was made, by name.
-pub(super) type Calls = BTreeMap<String, u64>;
+pub(crate) type Calls = BTreeMap<String, u64>;
 
 /// What to do where strace is not allowed to do its work.
 const FORBIDDEN: &str = "strace may not trace a process here; in a container, allow ptrace \
@@ -29,7 +29,7 @@ pub(super) fn run(program: &Program, workload: &Workload, operations: u32) -> Re
 }
 
 /// An error that comes from a sandbox says so.
-fn explained(error: anyhow::Error) -> anyhow::Error {
+pub(crate) fn explained(error: anyhow::Error) -> anyhow::Error {
     let said = format!("{error:#}");
     let forbidden = said.contains("ptrace") || said.contains("PTRACE");
     if forbidden { error.context(FORBIDDEN) } else { error }
@@ -37,7 +37,10 @@ fn explained(error: anyhow::Error) -> anyhow::Error {
 
 /// Reads the table of `strace -c`: a line for each system call, between two rules. The numbers are
 /// right-aligned with the headings, and the column `errors` is blank where there were none.
-fn calls(table: &str) -> Result<Calls> {
+///
+/// # Errors
+/// When the table is not understood.
+pub(crate) fn calls(table: &str) -> Result<Calls> {
     let mut lines = table.lines();
     let heading = lines.next().context("strace wrote no table")?;
     let (before, _) = heading.split_once("calls ").context("the table has no column `calls`")?;

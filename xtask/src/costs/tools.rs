@@ -1,4 +1,4 @@
-//! The programs that counting takes.
+//! The programs that counting and watching take.
 
 use std::env;
 use std::path::Path;
@@ -6,34 +6,34 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// They have to be on PATH. Debian's packages have the same names.
-const TOOLS: [&str; 2] = ["valgrind", "strace"];
-
-/// Sees to it that the programs are on PATH. On Debian, root installs those that are missing.
+/// Sees to it that the programs are on PATH. On Debian, whose packages have the same names, root
+/// installs those that are missing.
 ///
 /// # Errors
 /// When one is missing and not installed; the error says how to.
-pub(super) fn provide() -> Result<()> {
-    if missing().is_empty() {
+pub(crate) fn provide(tools: &[&'static str]) -> Result<()> {
+    let missing = absent(tools);
+    if missing.is_empty() {
         return Ok(());
     }
-    let tried = if may_install() { install(&missing()) } else { Ok(()) };
-    let missing = missing();
+    let tried = if may_install() { install(&missing) } else { Ok(()) };
+    let missing = absent(tools);
     ensure!(missing.is_empty(), how_to_install(&missing, tried.err()));
     Ok(())
 }
 
-fn missing() -> Vec<&'static str> {
+/// Those that are not on PATH.
+fn absent(tools: &[&'static str]) -> Vec<&'static str> {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_there = |tool: &&str| env::split_paths(&path).any(|folder| folder.join(tool).is_file());
-    TOOLS.into_iter().filter(|tool| !is_there(tool)).collect()
+    tools.iter().copied().filter(|tool| !is_there(tool)).collect()
 }
 
 /// What to do about programs that are missing, and why that was not done here.
 fn how_to_install(missing: &[&str], failure: Option<anyhow::Error>) -> String {
     let failure = failure.map(|failure| format!(": {failure:#}")).unwrap_or_default();
     format!(
-        "costs cannot be counted without {}, not found on PATH; install with the system's package \
+        "this cannot be done without {}, not found on PATH; install with the system's package \
          manager (Debian: apt-get install {}){failure}",
         missing.join(" and "),
         missing.join(" ")
@@ -72,9 +72,10 @@ mod tests {
 
     #[test]
     fn the_error_names_what_to_install() {
+        const TOOLS: [&str; 2] = ["valgrind", "strace"];
         assert_eq!(
             how_to_install(&TOOLS, None),
-            "costs cannot be counted without valgrind and strace, not found on PATH; install with \
+            "this cannot be done without valgrind and strace, not found on PATH; install with \
              the system's package manager (Debian: apt-get install valgrind strace)"
         );
         let failed = how_to_install(&TOOLS[..1], Some(anyhow::anyhow!("no network")));

@@ -56,9 +56,8 @@ impl Cost {
     /// One line of JSON.
     pub(crate) fn to_json(&self) -> String {
         let Self { operations, allocations, bytes, cpu_nanos } = self;
-        format!(
-            r#"{{"operations":{operations},"allocations":{allocations},"bytes":{bytes},"cpu_nanos":{cpu_nanos}}}"#
-        )
+        let counts = format!(r#""allocations":{allocations},"bytes":{bytes}"#);
+        format!(r#"{{"operations":{operations},{counts},"cpu_nanos":{cpu_nanos}}}"#)
     }
 }
 

@@ -12,8 +12,9 @@
 //! the CPU's own for the client's process; it is only shown.
 //!
 //! What fails are allocations and system calls over their goals, forms of one workload whose
-//! instructions differ, and every count that has grown against `costs/baseline.json`. How the compiler works decides the instructions, so the latter
-//! holds for the compiler that the baseline was saved with.
+//! instructions differ, and every count that has grown against `costs/baseline.json`. How the compiler
+//! works decides the instructions, so the latter holds for the compiler that the baseline was saved
+//! with.
 
 mod baseline;
 mod callgrind;

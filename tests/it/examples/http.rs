@@ -4,7 +4,7 @@
 #[allow(dead_code, reason = "the program's own main is not called")]
 mod http_epoll;
 
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
@@ -405,7 +405,7 @@ fn b24_the_server_ends_with_what_it_has_begun() {
     let address = site.server.address();
     site.server.join().expect("an orderly end");
     let gone = TcpStream::connect(address).map(|_| ()).map_err(|error| error.kind());
-    assert_eq!(gone, Err(io::ErrorKind::ConnectionRefused));
+    assert_eq!(gone, Err(ErrorKind::ConnectionRefused));
     let sql = "select count(*) from pg_stat_activity \
          where datname = current_database() and application_name = 'http_epoll'";
     while db.query_one(sql, &[]).unwrap().get::<i64>(0).unwrap() > 0 {}

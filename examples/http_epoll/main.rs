@@ -61,7 +61,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 4)]
     pub(crate) slow_pool_size: usize,
     /// How many requests may wait for a connection of each pool before others are refused
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 4096)]
     pub(crate) max_waiting: usize,
     /// Make the tables first
     #[arg(long)]

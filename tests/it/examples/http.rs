@@ -4,7 +4,7 @@
 #[allow(dead_code, reason = "the program's own main is not called")]
 mod http_epoll;
 
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 

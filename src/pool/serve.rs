@@ -131,7 +131,7 @@ impl Shared {
             let idle = std::mem::take(&mut state.idle);
             let (doubted, fresh) = idle.into_iter().partition(|slot| state.needs_check(*slot));
             state.idle = fresh;
-            doubted
+            doubted.into()
         };
         for slot in doubted {
             let Some(mut lifted) = self.lift(slot) else { continue };

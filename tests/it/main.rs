@@ -15,6 +15,7 @@ mod differential;
 mod errors;
 mod event_loop;
 mod guide;
+mod half_open;
 mod large_objects;
 mod ledger;
 mod limits;

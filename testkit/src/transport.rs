@@ -23,7 +23,7 @@ use std::io::{self, Write};
 use std::net::Shutdown;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -222,6 +222,8 @@ impl Policy {
 pub struct Relay {
     acceptor: Acceptor<()>,
     from_server: Arc<AtomicU64>,
+    /// The connections before this one are silent.
+    first_heard: Arc<AtomicUsize>,
 }
 
 impl Relay {
@@ -232,19 +234,29 @@ impl Relay {
     pub fn start(target: Target, policy: Policy) -> Self {
         let from_server = Arc::new(AtomicU64::new(0));
         let passed = Arc::clone(&from_server);
-        let session = move |_, client: Arc<Stream>, live: &Live| {
+        let first_heard = Arc::new(AtomicUsize::new(0));
+        let heard = Arc::clone(&first_heard);
+        let session = move |index, client: Arc<Stream>, live: &Live| {
             if let Ok(server) = target.connect(LIMIT) {
                 let server = Arc::new(server);
                 live.add(&server);
-                relay(&client, &server, &policy, &passed);
+                let is_silent = || index < heard.load(Ordering::SeqCst);
+                relay(&client, &server, &policy, &passed, is_silent);
             }
             Ok(())
         };
         let acceptor = Acceptor::start(session).expect("a loopback port and a unix socket");
-        Self { acceptor, from_server }
+        Self { acceptor, from_server, first_heard }
     }
 
     address_methods!();
+
+    /// From now on nothing is passed on any more, in either direction, on the connections that there
+    /// are; later ones are relayed as before. So it is when a firewall forgets its connections, or
+    /// another machine takes over a server's address: nobody tells the client.
+    pub fn silence(&self) {
+        self.first_heard.store(self.acceptor.accepted(), Ordering::SeqCst);
+    }
 
     /// How many bytes of the server's have been passed on, on all connections together: one
     /// undisturbed run tells where [`Policy::stop_after`] can stop the next ones.
@@ -259,7 +271,13 @@ impl Drop for Relay {
     }
 }
 
-fn relay(client: &Stream, server: &Stream, policy: &Policy, from_server: &AtomicU64) {
+fn relay(
+    client: &Stream,
+    server: &Stream,
+    policy: &Policy,
+    from_server: &AtomicU64,
+    is_silent: impl Fn() -> bool + Sync,
+) {
     let mut to_server = Chopper::new(server, policy);
     let mut to_client = Chopper::new(client, policy);
     let mut left = policy.stop.map_or(u64::MAX, |(bytes, _)| bytes);
@@ -270,8 +288,14 @@ fn relay(client: &Stream, server: &Stream, policy: &Policy, from_server: &Atomic
     bridge::join(
         client,
         server,
-        |bytes| to_server.write(bytes).map(ControlFlow::Continue),
+        |bytes| match is_silent() {
+            true => Ok(ControlFlow::Continue(())),
+            false => to_server.write(bytes).map(ControlFlow::Continue),
+        },
         |bytes| {
+            if is_silent() {
+                return Ok(ControlFlow::Continue(()));
+            }
             let most = usize::try_from(left).unwrap_or(usize::MAX);
             let passed = bytes.get(..most).unwrap_or(bytes);
             let count = u64::try_from(passed.len()).unwrap_or(u64::MAX);

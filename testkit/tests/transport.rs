@@ -124,6 +124,42 @@ fn a_hang_leaves_the_connection_open_and_silent() {
 }
 
 #[test]
+fn silence_falls_on_the_connections_that_there_are() {
+    let server = FakeServer::start(|conn| {
+        conn.send(GREETING)?;
+        // What is said before the silence arrives, what is said in it does not.
+        let heard = conn.index() == 1;
+        conn.expect_query("hello")?;
+        conn.send(b"!")?;
+        if heard {
+            conn.expect_query("are you there?")?;
+            conn.send(b"!")?;
+        }
+        conn.expect_eof()
+    });
+    let relay = Relay::start(Target::port(server.port()), Policy::default());
+    let greeted = || {
+        let mut client = connect(&relay);
+        client.read_exact(&mut [0; GREETING.len()]).unwrap();
+        client.write_all(&frames::message(b'Q', b"hello\0")).unwrap();
+        client.read_exact(&mut [0; 1]).unwrap();
+        client
+    };
+    let mut silent = greeted();
+    relay.silence();
+    let mut later = greeted();
+    for client in [&mut silent, &mut later] {
+        client.write_all(&frames::message(b'Q', b"are you there?\0")).unwrap();
+    }
+    later.read_exact(&mut [0; 1]).unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let error = silent.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    drop((silent, later));
+    server.join();
+}
+
+#[test]
 fn dropping_the_relay_ends_its_connections() {
     let server = greeter();
     let relay = Relay::start(Target::port(server.port()), Policy::default());

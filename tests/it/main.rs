@@ -16,6 +16,7 @@ mod errors;
 mod event_loop;
 mod examples;
 mod guide;
+mod half_open;
 mod large_objects;
 mod ledger;
 mod limits;

@@ -2,6 +2,7 @@
 
 mod checkouts;
 mod event_loop;
+mod half_open;
 mod lifetimes;
 mod multiplex;
 mod recovery;

@@ -77,6 +77,7 @@ fn workload(name: &str) -> Result<Workload> {
         "w4in" => Ok(copies::written),
         "w4out" => Ok(copies::read),
         "w5" => Ok(sessions::first),
+        "w5p" => Ok(sessions::again),
         #[cfg(target_os = "linux")]
         "w6" => Ok(event_loop::many_connections::<64>),
         #[cfg(target_os = "linux")]

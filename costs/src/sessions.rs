@@ -1,6 +1,6 @@
 //! Whole sessions, from the connect to the close.
 
-use chopin_pg::{PgConfig, PgConnection, PgResult, SqlState};
+use chopin_pg::{ConnectionGuard, PgConfig, PgConnection, PgPool, PgResult, SqlState};
 
 use crate::Result;
 use crate::cost::Cost;
@@ -18,6 +18,22 @@ const PASSWORD: &str = "prelude op. 28";
 pub(crate) fn first(config: &PgConfig, sessions: usize) -> Result<Cost> {
     let config = with_password(config)?;
     in_turn(sessions, || PgConnection::connect(&config))
+}
+
+/// W5 again: the same from a pool whose connections have the keys already, so that none are derived.
+///
+/// # Errors
+///
+/// As [`first`]; when keys were derived all the same.
+pub(crate) fn again(config: &PgConfig, sessions: usize) -> Result<Cost> {
+    let pool = PgPool::connect(with_password(config)?, 1)?;
+    ConnectionGuard::close(pool.get()?);
+    let derived = pool.stats().key_derivations;
+    let cost = in_turn(sessions, || pool.get().map(ConnectionGuard::detach))?;
+    match pool.stats().key_derivations {
+        now if now == derived => Ok(cost),
+        now => Err(format!("{} keys were derived again", now - derived).into()),
+    }
 }
 
 /// The configuration of the role that has a password, once the role is there.

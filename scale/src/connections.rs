@@ -8,20 +8,18 @@ use std::io::{self, BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chopin_pg::{Delivery, Event, PgConfig, PgConnection, PgResult, Request};
+use chopin_pg::pool::SourceChange;
+use chopin_pg::{PgConfig, PgConnection, PgPool, PgPoolConfig};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use testkit::crowd::{Crowd, POINT};
 
 use crate::Result;
-use crate::example::EventLoop;
 use crate::process::{allow_connections, grouped, memory, mib};
 
 const CONNECTIONS: usize = 10_000;
 
 /// How much more memory there may be with all connections than before the first, in KiB.
 const MOST_MEMORY: u64 = 40 * 1024;
-
-/// How many connections are busy at a time. A connection that is busy has buffers.
-const AT_A_TIME: usize = 250;
 
 /// How long everything together may take at most.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -102,7 +100,7 @@ impl fmt::Display for Report {
         let number = grouped(*connections);
         let each = *connected.max(idle) * 1024 / u64::try_from(*connections).unwrap_or(u64::MAX);
         let each = grouped(usize::try_from(each).unwrap_or(usize::MAX));
-        writeln!(f, "{number} connections to a scripted server, one thread, one epoll loop")?;
+        writeln!(f, "{number} connections to a scripted server, one thread, one pool")?;
         writeln!(f, "  {:>10}  before the first connection", mib(*before))?;
         writeln!(
             f,
@@ -120,92 +118,47 @@ impl fmt::Display for Report {
     }
 }
 
-/// Makes the connections and asks each of them twice.
+/// Makes the connections, those of one pool, and asks each of them twice.
 fn run(port: u16, connections: usize) -> Result<Report> {
     let config = PgConfig::new("127.0.0.1", port, "frederic", "", "music").io_timeout(PATIENCE);
     let before = memory()?;
     let more = || memory().map(|now| now.saturating_sub(before));
-    let mut crowd = Clients { event_loop: EventLoop::new()?, states: Vec::new() };
+    let pool = PgPool::new(config, PgPoolConfig::new().max_size(connections))?;
 
+    // All at once are under guards, so each is another connection.
     let start = Instant::now();
-    for first in (0..connections).step_by(AT_A_TIME) {
-        let group = first..connections.min(first + AT_A_TIME);
-        for _ in group.clone() {
-            crowd.event_loop.add(PgConnection::start_connect(&config)?);
-            crowd.states.push(State::Connecting);
-        }
-        crowd.until_answered(group)?;
+    let mut guards = Vec::with_capacity(connections);
+    for id in 0..connections {
+        let mut guard = pool.get()?;
+        ask(&mut guard, id)?;
+        guards.push(guard);
     }
     let (connecting, connected) = (start.elapsed(), more()?);
+    drop(guards);
 
+    // The one that has been idle for the longest time is given out: each comes once. They are watched
+    // by a poller meanwhile.
+    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+    let mut watched = 0;
+    pool.update_sources(|SourceChange { fd, token, .. }| {
+        watched += 1;
+        Ok(epoll::add(&epoll, fd, EventData::new_u64(token.into()), EventFlags::IN)?)
+    })?;
+    assert_eq!((watched, pool.idle_connections()), (connections, connections));
     let start = Instant::now();
-    for first in (0..connections).step_by(AT_A_TIME) {
-        let group = first..connections.min(first + AT_A_TIME);
-        crowd.states[group.clone()].fill(State::Ready);
-        crowd.until_answered(group)?;
+    for id in 0..connections {
+        ask(&mut *pool.get()?, id)?;
     }
     let (asking, idle) = (start.elapsed(), more()?);
+    assert_eq!((pool.pool_size(), pool.idle_connections()), (connections, connections));
     Ok(Report { connections, before, connected, idle, connecting, asking })
 }
 
-/// How far a connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Connecting,
-    /// It can be asked.
-    Ready,
-    /// It has been asked; the answer has come or not.
-    Asked {
-        has_come: bool,
-    },
-    /// It has answered.
-    Idle,
-}
-
-/// The connections in their loop.
-struct Clients {
-    event_loop: EventLoop,
-    states: Vec<State>,
-}
-
-impl Clients {
-    /// Drives all connections until each of this group has answered a question.
-    fn until_answered(&mut self, group: std::ops::Range<usize>) -> Result<()> {
-        let mut turns: Vec<usize> = group.clone().collect();
-        loop {
-            for index in turns {
-                let state = &mut self.states[index];
-                let id = i32::try_from(index).unwrap_or(i32::MAX);
-                self.event_loop.turn(index, |connection| turn(connection, state, id))?;
-            }
-            if self.states[group.clone()].iter().all(|state| *state == State::Idle) {
-                return Ok(());
-            }
-            turns = self.event_loop.wait()?;
-        }
-    }
-}
-
-/// Takes the events of a connection, and asks it for the point with this id when it is ready.
-fn turn(connection: &mut PgConnection, state: &mut State, id: i32) -> PgResult<()> {
-    while let Some(event) = connection.next_event()? {
-        match (event, *state) {
-            (Event::Ready, State::Connecting) => *state = State::Ready,
-            (Event::Row { row, .. }, State::Asked { has_come: false }) => {
-                assert_eq!(row.to::<(i32, i32)>()?, (2 * id, 3 * id));
-                *state = State::Asked { has_come: true };
-            }
-            (Event::Complete { .. }, State::Asked { has_come: true }) => *state = State::Idle,
-            (Event::Failed { error, .. }, _) => return Err(error),
-            (Event::ParameterStatus { .. }, State::Connecting) => {}
-            (event, state) => panic!("connection {id} is {state:?}, and there comes {event:?}"),
-        }
-    }
-    if *state == State::Ready {
-        let request = Request::Query { sql: POINT, params: &(id,) };
-        let _ticket = connection.submit(request, Delivery::Rows)?;
-        *state = State::Asked { has_come: false };
-    }
+/// Asks for the point with this id.
+fn ask(connection: &mut PgConnection, id: usize) -> Result<()> {
+    let id = i32::try_from(id)?;
+    let row = connection.query_one(POINT, &[&id])?;
+    assert_eq!(row.to::<(i32, i32)>()?, (2 * id, 3 * id));
     Ok(())
 }
 
@@ -217,12 +170,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_are_made_and_asked_in_groups() {
+    fn each_connection_is_asked_twice() {
         let mut crowd = Crowd::listen().unwrap();
         let port = crowd.port().unwrap();
         let (stop, stopped) = UnixStream::pair().unwrap();
         let serving = thread::spawn(move || crowd.serve_until(stopped));
-        let report = run(port, 2 * AT_A_TIME + 1).unwrap();
+        let report = run(port, 501).unwrap();
         let text = report.to_string();
         assert!(text.starts_with("501 connections to a scripted server"), "{text}");
         drop(stop);

@@ -44,6 +44,10 @@ impl KnownStatements {
     pub(super) fn insert(&mut self, known: Known) -> Option<Known> {
         let earlier = self.remove(known.id);
         self.places.insert(known.id, self.list.len());
+        if self.list.is_empty() {
+            // Of many connections most have one statement.
+            self.list.reserve_exact(1);
+        }
         self.list.push(known);
         earlier
     }

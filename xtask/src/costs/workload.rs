@@ -206,6 +206,15 @@ pub(super) const WORKLOADS: [Workload; 11] = [
         ..PLAIN
     },
     Workload {
+        name: "w5p",
+        title: "the same again from the same pool",
+        runs: [100, 600],
+        variant_of: Some("w5"),
+        cpu_time: Some(200.0),
+        allocations: Some(60.0),
+        ..PLAIN
+    },
+    Workload {
         name: "w6",
         title: "select by key, 64 connections, one loop",
         runs: [1_000, 11_000],

@@ -145,7 +145,7 @@ impl Shared {
             let (doubted, fresh): (VecDeque<usize>, _) =
                 idle.into_iter().partition(|slot| state.needs_check(*slot));
             state.idle = fresh;
-            doubted.into()
+            doubted
         };
         for slot in doubted {
             let Some(mut lifted) = self.lift(slot) else { continue };

@@ -137,7 +137,7 @@ impl Workload {
 
 /// The goals are those for which the driver was designed. A large result takes as many system calls
 /// as it has pieces.
-pub(super) const WORKLOADS: [Workload; 11] = [
+pub(super) const WORKLOADS: [Workload; 12] = [
     Workload {
         name: "w1",
         title: "select by key, one after the other",

@@ -203,6 +203,12 @@ impl Work {
                     *self.ended.entry(request.kind).or_default() += 1;
                     self.timed_out += i64::from(failure.is_some() && request.kind == Kind::Late);
                     let outcome = db.take(ticket);
+                    if let (true, Some(PgError::CancelledByNeighbour { .. })) =
+                        (self.is_rough, &failure)
+                    {
+                        // The cancel of a late one before it came too late for that one.
+                        continue;
+                    }
                     check_end(&request, failure, outcome);
                 }
                 (Event::Ready, None) => assert!(!std::mem::replace(is_ready, true)),

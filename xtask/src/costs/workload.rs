@@ -211,7 +211,6 @@ pub(super) const WORKLOADS: [Workload; 12] = [
         runs: [100, 600],
         variant_of: Some("w5"),
         cpu_time: Some(200.0),
-        allocations: Some(60.0),
         ..PLAIN
     },
     Workload {

@@ -30,6 +30,9 @@ impl Loads {
     /// The slot has this load from now on. One that is as high as the window, or none, takes it out.
     pub(super) fn set(&mut self, slot: usize, load: Option<usize>) {
         if self.links.len() <= slot {
+            if load.is_none() {
+                return;
+            }
             self.links.resize(slot + 1, Link { load: NONE, before: NONE, after: NONE });
         }
         let load = load.filter(|load| *load < self.heads.len()).unwrap_or(NONE);

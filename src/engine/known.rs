@@ -62,11 +62,16 @@ impl KnownStatements {
         self.list.push(known);
         if !self.places.is_empty() {
             self.places.insert(id, place);
-        } else if place >= FEW {
-            let all = self.list.iter().enumerate();
-            self.places.extend(all.map(|(place, known)| (known.id, place)));
+        } else if self.list.len() > FEW {
+            self.note_places();
         }
         earlier
+    }
+
+    /// Fills the map with where each stands.
+    fn note_places(&mut self) {
+        let all = self.list.iter().enumerate();
+        self.places.extend(all.map(|(place, known)| (known.id, place)));
     }
 
     /// The server has nothing of the statement with this id any more; returns what it had.
@@ -84,9 +89,10 @@ impl KnownStatements {
     /// Keeps those of which `keep` says so.
     pub(super) fn retain(&mut self, keep: impl FnMut(&Known) -> bool) {
         self.list.retain(keep);
-        self.places.clear();
-        let places = self.list.iter().enumerate().map(|(place, known)| (known.id, place));
-        self.places.extend(places);
+        if !self.places.is_empty() {
+            self.places.clear();
+            self.note_places();
+        }
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Known> {
@@ -142,6 +148,16 @@ mod tests {
             assert_eq!(other.remove(statement.id()).is_some(), place != 1);
         }
         assert_eq!((found(other), other.len()), (0, 0));
+    }
+
+    #[test]
+    fn few_statements_have_no_map_whatever_goes_of_them() {
+        let statements: Vec<_> = (0..FEW).map(|n| statement(&n.to_string())).collect();
+        let mut list = KnownStatements::default();
+        statements.iter().for_each(|statement| assert!(list.insert(known(statement)).is_none()));
+        list.retain(|known| known.id != statements[3].id());
+        assert!(list.remove(statements[5].id()).is_some());
+        assert_eq!((list.len(), list.places.capacity()), (FEW - 2, 0));
     }
 
     fn known(statement: &Statement) -> Known {

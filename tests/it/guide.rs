@@ -5,7 +5,7 @@ mod cancel;
 mod chopin;
 mod copy;
 mod cursors;
-mod event_loop;
+pub(crate) mod event_loop;
 mod large_objects;
 mod notify;
 mod pool_sizing;

@@ -11,14 +11,15 @@ mod resets;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use chopin_pg::pool::{PoolToken, SourceChange};
+use chopin_pg::pool::PoolToken;
 use chopin_pg::{
     ConnectionGuard, PgConfig, PgPool, PgPoolConfig, PoolEvent, PoolStats, TransactionStatus,
 };
 use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::epoll::{self, CreateFlags};
 use rustix::io::Errno;
 
+use crate::guide::event_loop::watch;
 use crate::support::*;
 
 /// Longer than anything here takes.
@@ -124,19 +125,5 @@ impl Loop {
             }
             self.wait();
         }
-    }
-}
-
-/// Does as a change of sources says.
-fn watch(epoll: &OwnedFd, change: SourceChange<'_>) -> std::io::Result<()> {
-    let SourceChange { fd, token, before, after, .. } = change;
-    let Some(interest) = after else { return Ok(epoll::delete(epoll, fd)?) };
-    let mut flags = EventFlags::empty();
-    flags.set(EventFlags::IN, interest.read);
-    flags.set(EventFlags::OUT, interest.write);
-    let data = EventData::new_u64(token.into());
-    match before {
-        None => Ok(epoll::add(epoll, fd, data, flags)?),
-        Some(_) => Ok(epoll::modify(epoll, fd, data, flags)?),
     }
 }

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::support::*;
 
 /// Does as the pool says.
-fn watch(epoll: &OwnedFd, change: SourceChange<'_>) -> io::Result<()> {
+pub(crate) fn watch(epoll: &OwnedFd, change: SourceChange<'_>) -> io::Result<()> {
     let SourceChange { fd, token, before, after, .. } = change;
     let Some(interest) = after else { return Ok(epoll::delete(epoll, fd)?) };
     let mut flags = EventFlags::empty();

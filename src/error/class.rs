@@ -108,7 +108,8 @@ impl PgError {
     /// the work, and an INSERT would be done twice. Nor is [`PgError::RolledBack`]: nothing was
     /// done, but whether the transaction may be repeated depends on the error that made it fail.
     /// Nor is [`PgError::Busy`]: nothing was sent, but the same call is refused until the events
-    /// of the unfinished requests have been taken.
+    /// of the unfinished requests have been taken. Nor are the errors of a pool that gave no connection
+    /// ([`ErrorClass::Pool`]): nothing was sent, but asking again at once makes it worse.
     pub fn is_safe_to_retry(&self) -> bool {
         match self {
             Self::NotSent(_) | Self::NotRun(_) => true,

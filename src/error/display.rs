@@ -95,7 +95,7 @@ impl fmt::Display for PgError {
                  was sent, take their events or end the COPY first",
             ),
             Self::PoolTimeout(why) => write!(f, "timed out waiting for a pooled connection: {why}"),
-            Self::PoolExhausted(why) => write!(f, "connection pool exhausted: {why}"),
+            Self::PoolExhausted(why) => write!(f, "no connection from the pool: {why}"),
             Self::PoolValidationFailed(why) => {
                 write!(f, "pooled connection failed its check: {why}")
             }
@@ -247,7 +247,7 @@ mod tests {
                  was sent, take their events or end the COPY first",
             ),
             (PgError::PoolTimeout(why()), "timed out waiting for a pooled connection: why"),
-            (PgError::PoolExhausted(why()), "connection pool exhausted: why"),
+            (PgError::PoolExhausted(why()), "no connection from the pool: why"),
             (PgError::PoolValidationFailed(why()), "pooled connection failed its check: why"),
         ];
         for (error, text) in cases {

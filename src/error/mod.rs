@@ -139,7 +139,8 @@ pub enum PgError {
     Busy,
     /// No connection of the pool came free within the checkout timeout; why.
     PoolTimeout(String),
-    /// The pool has no connection to give, and waiting would not bring one; why.
+    /// The pool has no connection to give, and does not let anybody wait for one; why: all are under
+    /// guards of this thread, as many wait already as may, the pool is closed, or this thread has none.
     PoolExhausted(String),
     /// A pooled connection did not pass its check, and no sound one could be had.
     PoolValidationFailed(String),

@@ -15,7 +15,7 @@ fn s3_9_s3_10_s3_11_s3_17_s10_15_h27_all_are_held() {
     for error in [pool.get().unwrap_err(), pool.try_get().unwrap_err()] {
         assert_eq!(
             error.to_string(),
-            "connection pool exhausted: waiting would bring no connection: 2 of at most 2 \
+            "no connection from the pool: waiting would bring none: 2 of at most 2 \
              connections are open, \
              2 under guards"
         );

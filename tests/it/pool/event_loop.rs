@@ -38,7 +38,7 @@ fn b24_waiting_is_bounded_in_number_and_in_time() {
     let error = pool.acquire().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "connection pool exhausted: max_waiting (2) wait already: 1 of at most 1 connections are \
+        "no connection from the pool: max_waiting (2) wait already: 1 of at most 1 connections are \
          open, 1 under \
          guards"
     );

@@ -47,11 +47,6 @@ impl PgConnection {
         self.in_flight() == 0 && !self.engine.has_unsent() && self.cancelling.is_none()
     }
 
-    /// Whether nothing new is sent, because a late answer is awaited or the end of a cancel.
-    pub(crate) fn is_holding(&self) -> bool {
-        self.engine.is_holding()
-    }
-
     /// Breaks the connection: whatever is in flight fails with `error`.
     pub(crate) fn break_with(&mut self, error: PgError) {
         self.engine.break_with(error);

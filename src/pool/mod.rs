@@ -1,4 +1,8 @@
-//! A pool: the connections of one thread.
+//! A pool: the connections of one thread to one database.
+//!
+//! [`PgPool`] is where to begin: it tells how a pool is used, with and without an event loop.
+//!
+//! # Inside
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -397,6 +401,9 @@ impl PgPool {
     /// Closes the pool: who waits and who comes is refused, idle connections are closed at once, those
     /// with submitted requests when these are answered or `deadline` has come, those under guards when
     /// they come back. Never waits; [`is_closed`](Self::is_closed) tells the end.
+    ///
+    /// Requests that are given up at the deadline fail with [`PgError::ConnectionClosed`], and are not
+    /// cancelled: the server may still run what it has got of them, and commit it.
     pub fn start_close(&self, deadline: Option<Instant>) {
         self.shared.start_close("the pool was closed", deadline);
     }
@@ -430,7 +437,7 @@ impl PgPool {
 
     /// How many connections are under guards, or were given out and not fetched.
     pub fn active_connections(&self) -> usize {
-        self.shared.state.borrow().slots.count(&[Phase::Held, Phase::Reserved])
+        self.shared.state.borrow().slots.count(&Phase::IN_USE)
     }
 
     /// The settings.
@@ -442,15 +449,14 @@ impl PgPool {
     pub fn stats(&self) -> PoolStats {
         let state = self.shared.state.borrow();
         let count = |phases: &[Phase]| state.slots.count(phases);
-        let opening = &[Phase::Connecting, Phase::Preparing, Phase::Checking, Phase::Doubted];
         PoolStats {
             size: state.slots.len(),
             max_size: state.config.get_max_size(),
             idle: count(&[Phase::Idle]),
-            in_use: count(&[Phase::Held, Phase::Reserved]),
+            in_use: count(&Phase::IN_USE),
             multiplexed: count(&[Phase::Shared]),
-            connecting: count(opening),
-            recovering: count(&[Phase::Draining, Phase::Resetting]),
+            connecting: count(&Phase::OPENING),
+            recovering: count(&Phase::RECOVERING),
             waiting: state.waiters.len(),
             queued_requests: state.queue.len(),
             key_derivations: state.keys.derivations(),
@@ -528,14 +534,15 @@ impl Shared {
         let ticket = self.state.borrow_mut().enqueue(now)?;
         loop {
             self.drive(Instant::now());
-            if let Some(result) = self.take_acquired(ticket) {
+            let acquired = self.state.borrow_mut().take_acquired(ticket);
+            if let Some(result) = acquired {
                 return result.and_then(|token| self.fetch(pool, token));
             }
             {
                 let state = &mut *self.state.borrow_mut();
                 if state.is_hopeless() {
                     state.forget_waiter(ticket);
-                    return Err(state.exhausted("waiting would bring no connection"));
+                    return Err(state.exhausted("waiting would bring none"));
                 }
             }
             if let Err(error) = self.wait() {
@@ -560,7 +567,7 @@ impl Shared {
         let more = usize::from(state.coming() == 0);
         state.grow(state.slots.len() + more);
         match state.is_hopeless() {
-            true => Err(state.exhausted("waiting would bring no connection")),
+            true => Err(state.exhausted("waiting would bring none")),
             false => Err(PgError::WouldBlock),
         }
     }
@@ -585,20 +592,6 @@ impl Shared {
     /// The guard of a connection that was given out.
     fn fetch(&self, pool: &Rc<Self>, token: PoolToken) -> PgResult<ConnectionGuard> {
         self.hand_over(pool, token).ok_or(PgError::WouldBlock)
-    }
-
-    /// What became of a wait that is over.
-    fn take_acquired(&self, ticket: AcquireTicket) -> Option<PgResult<PoolToken>> {
-        let events = &mut self.state.borrow_mut().events;
-        let place = events.iter().position(|told| match told {
-            Told::Acquired(acquired, _) | Told::AcquireFailed(acquired, _) => *acquired == ticket,
-            _ => false,
-        })?;
-        match events.remove(place)? {
-            Told::Acquired(_, token) => Some(Ok(token)),
-            Told::AcquireFailed(_, error) => Some(Err(error)),
-            _ => None,
-        }
     }
 
     /// Waits until a connection that is busy is ready, or something is due.

@@ -60,8 +60,9 @@ impl PgPool {
     /// BEGIN, START, COMMIT, END, ROLLBACK, ABORT, SAVEPOINT, RELEASE, PREPARE, EXECUTE, DECLARE, LISTEN,
     /// UNLISTEN, SET, RESET, COPY, DISCARD, DEALLOCATE, LOAD. What hides behind another word is not
     /// seen: a function that calls `set_config`, DO, an advisory lock of the session, a temporary
-    /// table. If a transaction is left open all the same, the connection is closed, and the requests
-    /// behind it fail with an unknown outcome.
+    /// table. If a statement leaves a transaction open all the same, the connection is closed, which rolls
+    /// that transaction back: the statement fails, and so do the requests behind it, with an unknown
+    /// outcome.
     ///
     /// # Errors
     ///
@@ -111,7 +112,7 @@ fn refused(word: &str) -> PgError {
 /// How many requests are in flight on a connection; `None` if it takes none for now: it waits
 /// for a late answer, perhaps of a server that is gone.
 pub(super) fn load_of(connection: &PgConnection) -> Option<usize> {
-    (!connection.is_holding()).then_some(connection.in_flight())
+    (!connection.engine().is_holding()).then_some(connection.in_flight())
 }
 
 #[cold]
@@ -317,7 +318,9 @@ impl State {
     /// A connection that carries requests of many has this load.
     pub(super) fn loaded(&mut self, slot: usize, load: Option<usize>) {
         let is_claimed = self.slots.get(slot).is_none_or(|slot| slot.is_claimed);
-        self.loads.set(slot, load.filter(|_| !is_claimed));
+        // One that is too old takes no more, so that it comes to its end.
+        let takes_more = !is_claimed && !self.is_expired(slot);
+        self.loads.set(slot, load.filter(|_| takes_more));
     }
 
     /// A request has come to its end.

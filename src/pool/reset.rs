@@ -30,19 +30,18 @@ impl Shared {
     /// drop of handlers that it has left on the connection.
     pub(super) fn give_back(&self, token: PoolToken, mut connection: Box<PgConnection>) {
         let (target, policy, patience, deadline) = {
-            let state = self.state.borrow();
-            let (config, now) = (&state.config, Instant::now());
-            let reset_timeout = config.get_reset_timeout();
+            let state = &mut *self.state.borrow_mut();
+            state.now = Instant::now();
+            let Some(slot) = state.slots.find(token) else { return };
+            if let Some(found) = state.slots.get_mut(slot) {
+                found.came_back = state.now;
+            }
+            let config = &state.config;
             // Half of the time for what was begun to come to its end, the other for a cancel.
-            let patience = state.target.get_drain_timeout().min(reset_timeout / 2);
-            let deadline = Deadline::after(now, RESET_TIMEOUT, reset_timeout);
+            let patience = state.target.get_drain_timeout().min(config.get_reset_timeout() / 2);
+            let patience = Deadline::after(state.now, "drain_timeout", patience);
             let policy = config.get_reset_policy().clone();
-            (
-                Rc::clone(&state.target),
-                policy,
-                Deadline::after(now, "drain_timeout", patience),
-                deadline,
-            )
+            (Rc::clone(&state.target), policy, patience, state.reset_deadline(slot))
         };
         let is_broken = connection.is_broken();
         if !is_broken {
@@ -166,20 +165,14 @@ impl State {
     /// A connection is being made clean from now on.
     fn recover(&mut self, slot: usize, phase: Phase) {
         self.slots.set_phase(slot, phase, self.now);
-        if let Some(found) = self.slots.get_mut(slot) {
-            found.came_back = self.now;
-        }
         self.list(slot, true);
         self.note_change(slot);
-        self.set_timer(slot, self.reset_deadline(slot).map(|limit| limit.at));
     }
 
     /// Whether a connection that came back is not clean in time.
     pub(super) fn is_reset_late(&self, slot: usize) -> bool {
-        let patience = self.config.get_reset_timeout();
-        self.slots.get(slot).is_some_and(|found| {
-            matches!(found.phase, Phase::Draining | Phase::Resetting)
-                && self.now.saturating_duration_since(found.came_back) >= patience
-        })
+        let phase = self.slots.get(slot).map(|found| found.phase);
+        let is_recovering = phase.is_some_and(|phase| Phase::RECOVERING.contains(&phase));
+        is_recovering && self.reset_deadline(slot).is_some_and(|limit| limit.at <= self.now)
     }
 }

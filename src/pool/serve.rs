@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::guard::ConnectionGuard;
 use super::slots::{MOST_SLOTS, Phase, PoolToken};
-use super::work::begin_check;
 use super::{Closing, Shared, State, Told};
-use crate::connection::{Deadline, Delivery, PgConnection, Submit};
+use crate::connection::{Deadline, Delivery, PgConnection, Request, Submit};
 use crate::error::{Backoff, ErrorClass, PgError, PgResult, random_part};
 
 /// How long a sign of life is good for: a connection that was checked for somebody who did not wait
@@ -173,7 +172,9 @@ impl Shared {
             let sql = state.config.get_validation_query().map(str::to_owned);
             (sql, Submit::new(Delivery::Collect).deadline(deadline))
         };
-        begin_check(connection, sql.as_deref(), submit)?;
+        let request = sql.as_deref().map_or(Request::Sync, |sql| Request::Simple { sql });
+        let _ticket = connection.submit_with(request, submit)?;
+        connection.flush();
         let deadline = connection.deadline();
         let state = &mut *self.state.borrow_mut();
         state.slots.set_phase(slot, phase, state.now);
@@ -295,7 +296,10 @@ impl Shared {
             let token = lifted.token();
             let connection = lifted.connection();
             // The requests that it still carries are told of its end.
-            connection.break_with(PgError::ConnectionClosed("the pool was closed".to_owned()));
+            connection.break_with(PgError::ConnectionClosed(
+                "the pool was closed before the answer came; it is unknown what became of the request"
+                    .to_owned(),
+            ));
             let _ended = self.take_answers(slot, connection);
             drop(lifted);
             self.close(token);
@@ -372,7 +376,7 @@ impl State {
         }
         // What was to be done is done; a guard enters a time of its own.
         self.drop_timer(slot);
-        let in_use = self.slots.count(&[Phase::Held, Phase::Reserved]);
+        let in_use = self.slots.count(&Phase::IN_USE);
         self.stats.most_in_use = self.stats.most_in_use.max(in_use);
         self.slots.token(slot)
     }
@@ -385,7 +389,7 @@ impl State {
         self.config.get_test_on_checkout() && !is_fresh
     }
 
-    fn is_expired(&self, slot: usize) -> bool {
+    pub(super) fn is_expired(&self, slot: usize) -> bool {
         let expires = self.slots.get(slot).and_then(|found| found.expires);
         expires.is_some_and(|expires| expires <= self.now)
     }
@@ -473,13 +477,7 @@ impl State {
     /// How many connections will soon be free for whoever waits. One that is being drained may take as
     /// long as what was begun on it.
     pub(super) fn coming(&self) -> usize {
-        self.slots.count(&[
-            Phase::Connecting,
-            Phase::Preparing,
-            Phase::Checking,
-            Phase::Doubted,
-            Phase::Resetting,
-        ])
+        self.slots.count(&Phase::OPENING) + self.slots.count(&[Phase::Resetting])
     }
 
     /// Opens as many connections as are needed, so that there are `at_least` so many.
@@ -565,7 +563,7 @@ impl State {
 
     /// Whether no connection can come free as long as this thread waits: all are under guards.
     pub(super) fn is_hopeless(&self) -> bool {
-        let held = self.slots.count(&[Phase::Held, Phase::Reserved]);
+        let held = self.slots.count(&Phase::IN_USE);
         held == self.slots.len() && held >= self.config.get_max_size()
     }
 }

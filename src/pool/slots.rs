@@ -74,6 +74,14 @@ pub(super) enum Phase {
 }
 
 impl Phase {
+    /// It is being opened or checked.
+    pub(super) const OPENING: [Self; 4] =
+        [Self::Connecting, Self::Preparing, Self::Checking, Self::Doubted];
+    /// Somebody has it, or will fetch it.
+    pub(super) const IN_USE: [Self; 2] = [Self::Held, Self::Reserved];
+    /// It came back, and is being made clean.
+    pub(super) const RECOVERING: [Self; 2] = [Self::Draining, Self::Resetting];
+
     /// Whether something goes on in it that the pool itself brings to an end.
     pub(super) fn is_busy(self) -> bool {
         !matches!(self, Self::Vacant | Self::Idle | Self::Reserved | Self::Held)

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{PgError, PgResult, show_duration};
 
-use super::slots::Phase;
+use super::slots::{Phase, PoolToken};
 use super::{PgPool, State, Told};
 
 /// Names somebody who waits for a connection, from [`PgPool::acquire`]. Unique for a pool.
@@ -82,15 +82,23 @@ impl State {
     /// Nobody waits under this ticket any more.
     pub(super) fn forget_waiter(&mut self, ticket: AcquireTicket) {
         self.waiters.retain(|waiter| waiter.ticket != ticket);
-        let is_its = |told: &Told| match told {
-            Told::Acquired(acquired, _) | Told::AcquireFailed(acquired, _) => *acquired == ticket,
-            _ => false,
-        };
-        let place = self.events.iter().position(is_its);
-        if let Some(Told::Acquired(_, token)) = place.and_then(|at| self.events.remove(at)) {
+        if let Some(Ok(token)) = self.take_acquired(ticket) {
             if let Some(slot) = self.slots.find(token) {
                 self.put_idle(slot);
             }
+        }
+    }
+
+    /// What became of a wait that is over: it is not told any more.
+    pub(super) fn take_acquired(&mut self, ticket: AcquireTicket) -> Option<PgResult<PoolToken>> {
+        let place = self.events.iter().position(|told| match told {
+            Told::Acquired(acquired, _) | Told::AcquireFailed(acquired, _) => *acquired == ticket,
+            _ => false,
+        })?;
+        match self.events.remove(place)? {
+            Told::Acquired(_, token) => Some(Ok(token)),
+            Told::AcquireFailed(_, error) => Some(Err(error)),
+            _ => None,
         }
     }
 
@@ -137,12 +145,11 @@ impl State {
             self.slots.len(),
             self.config.get_max_size()
         );
-        let opening = &[Phase::Connecting, Phase::Preparing, Phase::Checking, Phase::Doubted];
         let phases: [(&[Phase], &str); 5] = [
             (&[Phase::Held], "under guards"),
             (&[Phase::Reserved], "given out and not fetched"),
-            (opening, "being opened or checked"),
-            (&[Phase::Draining, Phase::Resetting], "being reset"),
+            (&Phase::OPENING, "being opened or checked"),
+            (&Phase::RECOVERING, "being reset"),
             (&[Phase::Shared], "busy with submitted requests"),
         ];
         for (phases, doing) in phases {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::requests::load_of;
 use super::slots::{Phase, PoolToken};
 use super::{Shared, State, Told};
-use crate::connection::{Delivery, Drive, Event, PgConnection, Request, Submit};
+use crate::connection::{Drive, Event, PgConnection};
 use crate::error::{PgError, PgResult};
 
 /// A connection that is lifted out of its slot while something is done with it that may run code of
@@ -302,19 +302,6 @@ fn go_on_idle(connection: &mut PgConnection) -> PgResult<Verdict> {
     while connection.next_event()?.is_some() {}
     connection.forget_results();
     Ok(Verdict::Stay)
-}
-
-/// Asks for a sign of life.
-pub(super) fn begin_check(
-    connection: &mut PgConnection,
-    sql: Option<&str>,
-    submit: Submit,
-) -> PgResult<()> {
-    let request = sql.map_or(Request::Sync, |sql| Request::Simple { sql });
-    let _ticket =
-        connection.submit_with(request, Submit { delivery: Delivery::Collect, ..submit })?;
-    connection.flush();
-    Ok(())
 }
 
 impl State {

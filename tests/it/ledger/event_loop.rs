@@ -14,7 +14,7 @@ use rustix::net::{Shutdown, shutdown};
 use super::books::{
     ACCOUNTS, Books, Excuse, FOREVER, Fate, Note, START, Seen, Tally, Transfer, check_tags, fate_of,
 };
-use super::{LOG, MOVE, STREAM, SUM, TRANSFER, connect_teller};
+use super::{LOG, LONG, MOVE, STREAM, SUM, TRANSFER, connect_teller};
 
 /// The most operations that a teller has open.
 const WINDOW: usize = 6;
@@ -59,9 +59,11 @@ fn wait(tellers: &[Teller]) {
         fds.push(PollFd::from_borrowed_fd(fd, flags));
     }
     let next = tellers.iter().filter_map(Teller::deadline).min();
-    let left = next.map(|at| at.saturating_duration_since(Instant::now()));
-    let left: Option<Timespec> = left.map(|left| left.try_into().expect("a short time"));
-    match poll(&mut fds, left.as_ref()) {
+    // Without a deadline nothing is in flight, and a poll might wait forever: that is a failure.
+    let left = next.map_or(LONG, |at| at.saturating_duration_since(Instant::now()));
+    let left: Timespec = left.try_into().expect("a short time");
+    match poll(&mut fds, Some(&left)) {
+        Ok(0) => assert!(next.is_some(), "nobody waits for anything, and not all is done"),
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => panic!("poll: {error}"),
     }
@@ -128,7 +130,11 @@ struct Part {
 
 impl Teller {
     fn is_done(&self) -> bool {
-        self.left == 0 && self.open.is_empty() && self.db.in_flight() == 0
+        self.left == 0 && self.is_idle()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.db.in_flight() == 0
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -157,7 +163,8 @@ impl Teller {
             self.disturb(config);
             self.db.flush();
         }
-        drive
+        // What was begun in this turn may have been taken back: nothing will wake this teller.
+        if self.is_idle() && self.left > 0 { Drive::Again } else { drive }
     }
 
     fn connect(&mut self, config: &PgConfig) {
@@ -204,7 +211,7 @@ impl Teller {
 
     /// A group that begins a transaction and fails leaves it open.
     fn roll_back_if_left(&mut self) {
-        if self.open.is_empty() && self.db.in_flight() == 0 {
+        if self.is_idle() {
             let status = self.db.transaction_status();
             assert_ne!(status, TransactionStatus::InTransaction, "a COMMIT was not done");
             if status == TransactionStatus::Failed {
